@@ -1,0 +1,1 @@
+"""Training and run-time machinery that has never heard of speech."""
