@@ -1,0 +1,235 @@
+"""Extract with any system of this project: a folder of lists, on any number of devices and processes, or one file.
+
+A folder holds mix_clean.scp and aux_s1.scp (`name path` lines, matched by name). What is finished stays finished: the
+same command does what is missing. The results do not depend on the number of processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus")
+log = logging.getLogger("inference")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One mixture to extract from."""
+
+    name: str
+    mixture: Path
+    enrolment: Path
+    output: Path
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  python inference.py -scp test -config config/tselm_l.yaml -ckpt best.pth --output out "
+        "-gpus cuda:0 cuda:1 -proc 8\n  python inference.py -config config/tselm_l.yaml -ckpt best.pth "
+        "--mixture a.wav --enrolment b.wav --output c.wav",
+    )
+    add = parser.add_argument
+    add("-scp", "--scp_dir", metavar="DIR", help="folder with mix_clean.scp and aux_s1.scp")
+    add("--mixture", metavar="FILE", help="one mixture, instead of a folder")
+    add("--enrolment", metavar="FILE", help="speech of the talker to extract from it")
+    add("-config", "--config_path", required=True, metavar="FILE", help="recipe, a YAML file of config/")
+    add("-ckpt", "--ckpt_path", required=True, metavar="FILE", help="trained or released checkpoint")
+    add("--output", required=True, metavar="PATH", help="folder for the 16 kHz wav files; with --mixture, the file")
+    add(
+        "-gpus",
+        "--gpus",
+        nargs="+",
+        default=["auto"],
+        metavar="DEVICE",
+        help="cuda:0 cuda:1 ..., or cpu (default: all)",
+    )
+    add(
+        "-proc",
+        "--proc",
+        type=int,
+        metavar="N",
+        help="processes, divided over the devices (default: one a GPU or core)",
+    )
+    add(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="threads of a process on the CPU (default: 1); more can change the last bits of a result",
+    )
+    add("--overwrite", action="store_true", help="extract again what is already there")
+    add("--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe; repeatable")
+    add("--debug", action="store_true", help="show the whole traceback of an error")
+    args = parser.parse_args(argv)
+    if (args.scp_dir is None) == (args.mixture is None) or (args.mixture is None) != (args.enrolment is None):
+        parser.error("give either -scp, or both --mixture and --enrolment")
+    if args.proc is not None and args.proc < 1 or args.threads < 1:
+        parser.error("-proc and --threads must be above 0")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from utils.entry import report_errors
+    from utils.logging import setup_console
+
+    setup_console()
+    with report_errors(args.debug) as outcome:
+        outcome.status = extract_all(args)
+    return outcome.status
+
+
+def extract_all(args: argparse.Namespace) -> int:
+    """Extract what is missing; returns the exit status: 1 if a file failed."""
+    from tqdm import tqdm
+
+    from utils.workers import run_jobs
+
+    jobs = list_jobs(args)
+    durations, broken = measure(jobs)
+    note_settings(args, jobs)
+    todo = [job for job in jobs if args.overwrite or not job.output.exists()]
+    if len(todo) < len(jobs):
+        log.info("%d of %d files are there already", len(jobs) - len(todo), len(jobs))
+    todo.sort(key=lambda job: -durations[job.name])  # the longest first, so that no process is left with it
+    devices = choose_devices(args, len(todo))
+    failed = {job.name: broken[job.name] for job in todo if job.name in broken}
+    todo = [job for job in todo if job.name not in broken]
+    seconds, since = sum(durations[job.name] for job in todo), time.perf_counter()
+    settings = (args.config_path, args.ckpt_path, tuple(args.override), args.threads)
+    with tqdm(total=round(seconds, 1), unit="s", desc=f"extracting, {len(devices)} processes") as bar:
+        for finished in run_jobs(todo, start, devices, *settings):
+            bar.update(durations[finished.job.name])
+            if finished.error:
+                failed[finished.job.name] = finished.error
+    took = time.perf_counter() - since
+    if todo:
+        log.info(
+            "%d files, %.1f s of audio in %.1f s, in %s",
+            len(todo) + len(broken) - len(failed),
+            seconds,
+            took,
+            args.output,
+        )
+    for name, reason in failed.items():
+        log.error("failed: %s: %s", name, reason)
+    if failed:
+        log.error("%d of %d files failed", len(failed), len(jobs))
+    return 1 if failed else 0
+
+
+def start(device, config_path: str, ckpt_path: str, overrides: tuple[str, ...], threads: int):
+    """Load the system in this process; returns the function that does a job."""
+    import torch
+
+    from data import audio
+    from models import load_extractor
+
+    if device.type == "cpu":
+        # The number of threads changes the last bits of sums, so it must not follow from the number of processes.
+        torch.set_num_threads(threads)
+    extractor = load_extractor(config_path, ckpt_path, device=device, overrides=overrides)
+
+    def extract(job: Job) -> None:
+        wav = extractor.extract(audio.read(job.mixture), audio.read(job.enrolment))
+        audio.write(job.output, wav.numpy(), sample_rate=extractor.sample_rate)
+
+    return extract
+
+
+def list_jobs(args: argparse.Namespace) -> list[Job]:
+    """What there is to do.
+
+    Raises:
+        ValueError: lists that do not match, or names that cannot be file names inside the output folder.
+    """
+    from data.scp import read_aligned
+
+    output = Path(args.output)
+    if args.mixture:
+        return [Job(args.mixture, Path(args.mixture), Path(args.enrolment), output)]
+    folder = Path(args.scp_dir)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder of lists: {folder}")
+    lists = {"mixture": folder / "mix_clean.scp", "enrolment": folder / "aux_s1.scp"}
+    jobs = [Job(name, p["mixture"], p["enrolment"], output_path(output, name)) for name, p in read_aligned(lists)]
+    owners: dict[Path, str] = {}
+    for job in jobs:
+        if other := owners.setdefault(job.output, job.name) != job.name and owners[job.output]:
+            raise ValueError(f"{other} and {job.name} would both be written to {job.output}")
+    return jobs
+
+
+def output_path(folder: Path, name: str) -> Path:
+    """The output file of a name in a list: the name, as a wav file, inside the folder."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"the name {name!r} in the lists would be written outside {folder}")
+    stem, suffix = os.path.splitext(name)
+    return folder / ((stem if suffix.lower() in AUDIO_SUFFIXES else name) + ".wav")
+
+
+def measure(jobs: list[Job]) -> tuple[dict[str, float], dict[str, str]]:
+    """Seconds of every mixture, and the reasons of those that cannot be read."""
+    from data import audio
+
+    seconds, broken = {}, {}
+    for job in jobs:
+        try:
+            seconds[job.name] = audio.num_samples(job.mixture) / audio.SAMPLE_RATE
+        except (ValueError, OSError) as error:
+            seconds[job.name], broken[job.name] = 0.0, str(error)
+    return seconds, broken
+
+
+def choose_devices(args: argparse.Namespace, jobs: int) -> list:
+    """The device of each process."""
+    from utils.distributed import parse_devices
+
+    devices = parse_devices(args.gpus[0] if args.gpus in (["auto"], ["cpu"]) else args.gpus)
+    default = len(devices) if devices[0].type == "cuda" else (os.cpu_count() or 1)
+    processes = max(1, min(args.proc or default, jobs))
+    return [devices[i % len(devices)] for i in range(processes)]
+
+
+def note_settings(args: argparse.Namespace, jobs: list[Job]) -> None:
+    """Keep beside the outputs what they were made with, and refuse to mix outputs of different systems.
+
+    Raises:
+        ValueError: the folder holds outputs of another recipe or checkpoint.
+    """
+    from utils.recipe import Recipe
+
+    if args.mixture:
+        return
+    if not Path(args.ckpt_path).is_file():
+        raise FileNotFoundError(f"no such checkpoint: {args.ckpt_path}")
+    recipe = Recipe(args.config_path, overrides=args.override)
+    with open(args.ckpt_path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    now = {"checkpoint": str(args.ckpt_path), "sha256": digest, "model": recipe.text("model")}
+    path = Path(args.output) / "inference.json"
+    if path.exists() and not args.overwrite and any(job.output.exists() for job in jobs):
+        then = json.loads(path.read_text(encoding="utf-8"))
+        if differing := [key for key in ("sha256", "model") if then.get(key) != now[key]]:
+            what = " and ".join({"sha256": "checkpoint", "model": "recipe"}[key] for key in differing)
+            raise ValueError(
+                f"{args.output} holds outputs of another {what} (see {path}): choose another folder, or --overwrite"
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""The contracts that systems meet in. Tokens are the common currency: int64 [B, N, K], values in [0, V)."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+
+class TokenFormat(Protocol):
+    """What a producer and a consumer of tokens must agree on."""
+
+    sample_rate: int  # Hz
+    hop_length: int  # samples a frame
+    num_codebooks: int  # K
+    vocab_size: int  # V
+
+
+@runtime_checkable
+class Tokenizer(TokenFormat, Protocol):
+    def encode(self, wav: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """wav [B, T], lengths [B] in samples -> tokens [B, N, K]."""
+        ...
+
+
+@runtime_checkable
+class Vocoder(TokenFormat, Protocol):
+    def decode(self, tokens: torch.Tensor) -> torch.Tensor:
+        """tokens [B, N, K] -> wav [B, N * hop_length]."""
+        ...
+
+
+@runtime_checkable
+class TargetExtractor(Protocol):
+    sample_rate: int
+
+    def extract(self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray) -> torch.Tensor:
+        """mixture [T] or [B, T], enrolment [T'] or [B, T'] -> the enrolled talker's speech, as long as the mixture."""
+        ...
+
+
+def require_same_format(producer: TokenFormat, consumer: TokenFormat) -> None:
+    """Raise a ValueError that names both sides if the tokens of one cannot be read by the other."""
+    names = ("sample_rate", "hop_length", "num_codebooks", "vocab_size")
+    differing = [n for n in names if getattr(producer, n) != getattr(consumer, n)]
+    if differing:
+        facts = ", ".join(f"{n} {getattr(producer, n)} against {getattr(consumer, n)}" for n in differing)
+        raise ValueError(f"{type(producer).__name__} and {type(consumer).__name__} do not fit together: {facts}")

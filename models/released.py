@@ -1,0 +1,135 @@
+"""The public checkpoints of TSELM: readers that run nothing of what they read, and their conversion to our formats.
+
+python -m models.released convert kmeans FOLDER --output OUT
+python -m models.released convert vocoder FOLDER --output OUT
+python -m models.released convert checkpoint FILE --output OUT.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.released_checkpoint import STAND_INS, ReleasedCheckpoint, compare_frozen, parse_checkpoint, read_checkpoint
+from models.released_folders import kmeans_layers, newer_names, read_kmeans, read_vocoder
+from utils import checkpoint
+
+__all__ = [
+    "STAND_INS",
+    "ReleasedCheckpoint",
+    "compare_frozen",
+    "newer_names",
+    "parse_checkpoint",
+    "read_checkpoint",
+    "read_kmeans",
+    "read_vocoder",
+]
+
+
+def convert_kmeans(folder: Path, output: Path) -> list[Path]:
+    """Write every layer of a k-means folder to ``output/kmeans.safetensors``, as the tensors ``layer_{l}``."""
+    layers = kmeans_layers(folder)
+    tensors = {f"layer_{layer}": c for layer, c in zip(layers, read_kmeans(folder, layers), strict=True)}
+    return [_write(output / "kmeans.safetensors", lambda path: save_file(tensors, path))]
+
+
+def convert_vocoder(folder: Path, output: Path) -> list[Path]:
+    """Write a vocoder folder to ``output/vocoder.json`` and ``output/vocoder.safetensors``."""
+    arguments, state = read_vocoder(folder)
+    tensors = _independent(state)
+    text = json.dumps({"generator": "UnitHifiganGenerator", "arguments": arguments}, indent=1) + "\n"
+    # the settings last: a folder that has them is complete
+    return [
+        _write(output / "vocoder.safetensors", lambda path: save_file(tensors, path)),
+        _write(output / "vocoder.json", lambda path: path.write_text(text, encoding="utf-8")),
+    ]
+
+
+def convert_checkpoint(file: Path, output: Path) -> list[Path]:
+    """Write the trained part of a released checkpoint as one of this project's; the frozen parts stay behind."""
+    released = read_checkpoint(file)
+    model = {f"network.{name}": value for name, value in _independent(released.network).items()}
+    checkpoint.save(output, {"model": model, "facts": released.facts})
+    return [output]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    convert: Callable[[Path, Path], list[Path]] = options.convert
+    try:
+        for path in convert(options.source, options.output):
+            with open(path, "rb") as file:
+                print(f"wrote {path}  sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}")
+    except (ValueError, OSError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m models.released",
+        description="Public checkpoints of TSELM: turn them into this project's formats.",
+    )
+    verbs = parser.add_subparsers(required=True, metavar="convert")
+    kinds = verbs.add_parser(
+        "convert",
+        help="turn released files into safetensors and plain checkpoints",
+        description="Read released files, run nothing of what is in them, write them in this project's formats, and "
+        "print the SHA-256 of what was written.",
+    ).add_subparsers(required=True, metavar="{kmeans,vocoder,checkpoint}")
+    for name, convert, source, output, text in (
+        ("kmeans", convert_kmeans, "FOLDER", "OUT", "FOLDER/*_L<layer>.pt to OUT/kmeans.safetensors"),
+        (
+            "vocoder",
+            convert_vocoder,
+            "FOLDER",
+            "OUT",
+            "FOLDER/hyperparams.yaml and generator.ckpt to OUT/vocoder.json and OUT/vocoder.safetensors",
+        ),
+        (
+            "checkpoint",
+            convert_checkpoint,
+            "FILE",
+            "OUT.pth",
+            "a released tselm_l.pth to OUT.pth: the trained network, without the frozen WavLM and vocoder, which keep "
+            "their own folders, and without the optimizer",
+        ),
+    ):
+        command = kinds.add_parser(name, help=text, description=f"Convert {text}.")
+        command.add_argument("source", type=Path, metavar=source)
+        command.add_argument("--output", type=Path, required=True, metavar=output)
+        command.set_defaults(convert=convert)
+    return parser
+
+
+def _independent(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies, none a view of another or of a mapped file: a view would be saved with all it is a view of."""
+    return {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> Path:
+    """Write under a temporary name, sync, rename: the file of this name is always a whole one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

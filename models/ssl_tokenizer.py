@@ -1,0 +1,77 @@
+"""The tokenizer of TSELM: layers of a self-supervised encoder, each quantised by its own k-means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from modules.frames import length_mask
+from modules.frozen import Frozen
+from modules.kmeans import NearestCentroid
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class SSLTokenizer(Frozen):
+    """Speech to tokens: one k-means codebook for each chosen layer of the encoder.
+
+    Args:
+        encoder: ``models.wavlm.WavLM`` or anything frozen with its interface.
+        centroids: one [V, D] a layer, in the encoder's order of layers.
+        vocab_size: V, what the rest of the system was built for; compared with the centroids.
+        precision: of the encoder (``fp32``, ``fp16`` or ``bf16``), whatever autocast the caller runs under. Anything
+            but fp32 changes some tokens.
+
+    Raises:
+        ValueError: encoder, centroids and ``vocab_size`` do not fit together.
+    """
+
+    def __init__(self, *, encoder: Frozen, centroids: Sequence[torch.Tensor], vocab_size: int, precision: str = "fp32"):
+        super().__init__()
+        self.encoder = encoder
+        self.quantizer = NearestCentroid(centroids)
+        if self.quantizer.num_codebooks != len(encoder.layers):
+            raise ValueError(f"{len(encoder.layers)} layers need as many codebooks, got {self.quantizer.num_codebooks}")
+        if self.quantizer.vocab_size != vocab_size:
+            raise ValueError(
+                f"num_clusters is {vocab_size}, but the k-means files have {self.quantizer.vocab_size} centres"
+            )
+        if self.quantizer.dim != encoder.dim:
+            raise ValueError(f"the encoder has {encoder.dim} channels, the k-means centres {self.quantizer.dim}")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        self.precision = precision
+        self.sample_rate: int = encoder.sample_rate
+        self.grid = encoder.grid
+        self.hop_length: int = encoder.grid.hop
+        self.num_codebooks = self.quantizer.num_codebooks
+        self.vocab_size = vocab_size
+        self.codebook_names = tuple(f"layer_{layer}" for layer in encoder.layers)
+        self.dim: int = encoder.dim
+        self.freeze()
+
+    @torch.no_grad()
+    def features(self, wav: torch.Tensor, lengths: torch.Tensor | None = None) -> list[torch.Tensor]:
+        """The continuous features before quantisation: wav [B, T], lengths [B] -> K tensors [B, N, D] float32."""
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(wav.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            return [x.float() for x in self.encoder(wav.float(), lengths)]
+
+    @torch.no_grad()
+    def encode(self, wav: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Tokens of a batch; a padded row has the tokens that it has alone.
+
+        Args:
+            wav: [B, T] at ``sample_rate``.
+            lengths: [B] samples of each row, None if all are whole.
+
+        Returns:
+            [B, N, K] int64 in [0, V); 0 in the frames beyond a row's length.
+        """
+        tokens = self.quantizer(self.features(wav, lengths))
+        if lengths is not None:
+            tokens = tokens * length_mask(self.grid.frames(lengths), tokens.shape[1])[..., None]
+        return tokens
+
+    forward = encode

@@ -1,0 +1,225 @@
+"""Extraction: a mixture and an enrolment of any length in, the enrolled talker's speech out, sample for sample."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models import released
+from models.interfaces import Vocoder, require_same_format
+from models.tselm.front_end import FrontEnd
+from models.tselm.network import TSELM
+from utils import checkpoint
+
+CHUNKINGS = ("aligned", "published")
+
+
+class Extractor(nn.Module):
+    """Extracts the enrolled talker from mixtures, in pieces.
+
+    ``chunking="aligned"``: the mixture is cut by frames. Windows of ``context + piece + context`` seconds overlap by
+    their contexts; of every window the frames in the middle are kept, and the tokens of the whole file are decoded as
+    one. Sample i of the output belongs to sample i of the mixture, and the output is exactly as long. All windows are
+    equally long (the last one is moved back), so they are batched::
+
+        frames   0 ........................................... F
+        window 1 |------ kept ------|ctx|
+        window 2           |ctx|---- kept ----|ctx|
+        window 3                       |ctx|------ kept ------|
+
+    The encoder and the network hear a whole window, so pieces agree with the whole file only as far as they use no
+    more than ``context`` seconds on either side.
+
+    ``chunking="published"``: for reproducing published numbers. Pieces of ``mix_length`` samples, the last one
+    zero-padded, are extracted and decoded apart, and joined. Each piece of 48,080 samples gives 48,000, so the output
+    runs ahead of the mixture by 5 ms a piece, and can end short.
+
+    Only the first ``regi_length`` samples of the enrolment are used. A shorter enrolment is used whole (``aligned``) or
+    zero-padded (``published``).
+
+    Args:
+        network, front_end, vocoder: the parts.
+        chunking: ``aligned`` or ``published``.
+        mix_length: samples of a piece with ``published`` chunking.
+        regi_length: samples of the enrolment that are used.
+        piece_seconds, context_seconds: with ``aligned`` chunking. By default a window is 3 s, the length that the
+            network is trained on.
+        batch_pieces: pieces of a file that are computed at a time; bounds the memory.
+
+    Raises:
+        ValueError: the parts do not fit together, or a window is longer than the network's position table.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: TSELM,
+        front_end: FrontEnd,
+        vocoder: Vocoder,
+        chunking: str = "aligned",
+        mix_length: int = 48080,
+        regi_length: int = 64080,
+        piece_seconds: float = 2.0,
+        context_seconds: float = 0.5,
+        batch_pieces: int = 8,
+    ):
+        super().__init__()
+        tokenizer = front_end.tokenizer
+        require_same_format(tokenizer, vocoder)
+        require_network_fits(network, front_end)
+        if chunking not in CHUNKINGS:
+            raise ValueError(f"chunking must be one of {', '.join(CHUNKINGS)}, got {chunking!r}")
+        if batch_pieces < 1 or piece_seconds <= 0 or context_seconds < 0:
+            raise ValueError(
+                "batch_pieces and piece_seconds must be above 0, and context_seconds not below, "
+                f"got {batch_pieces}, {piece_seconds} and {context_seconds}"
+            )
+        self.network = network
+        self.tokenizer = tokenizer
+        self.vocoder = vocoder
+        self.front_end = front_end
+        self.grid = front_end.grid
+        self.sample_rate: int = tokenizer.sample_rate
+        self.chunking = chunking
+        self.mix_length = mix_length
+        self.regi_length = regi_length
+        self.batch_pieces = batch_pieces
+        self.piece = max(1, round(piece_seconds * self.sample_rate / self.grid.hop))  # frames
+        self.context = round(context_seconds * self.sample_rate / self.grid.hop)  # frames
+        self.window = self.piece + 2 * self.context
+        if self.window > network.max_frames:
+            raise ValueError(
+                f"a window of {piece_seconds} + 2 * {context_seconds} s has {self.window} frames, "
+                f"but the network's position table ends at {network.max_frames}"
+            )
+        self.eval()
+
+    def load_checkpoint(self, path: str | os.PathLike) -> None:
+        """Load trained weights: a checkpoint of ours, or a released one.
+
+        Frozen weights that a released checkpoint carries are compared with those that the recipe named. Ours carries
+        their digest and the settings of its training.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is broken, holds code, or fits neither the network nor the frozen parts.
+        """
+        content = checkpoint.load(path, stand_ins=released.STAND_INS)
+        if content.get("format") == checkpoint.FORMAT:
+            frozen = {"tokenizer": self.tokenizer.digest()} if "frozen" in content else {}
+            checkpoint.require_same(content, frozen=frozen, settings=self.front_end.settings(), source=path)
+            tensors = content["model"]
+        else:
+            found = released.parse_checkpoint(content, path)
+            if found.wavlm:
+                released.compare_frozen(found.wavlm, self.tokenizer.encoder.model.state_dict(), "WavLM", path)
+            if found.vocoder:
+                released.compare_frozen(found.vocoder, self.vocoder.generator.state_dict(), "vocoder", path)
+            tensors = checkpoint.flatten({"network": found.network})
+            if self.network.mix_continuous:  # a released file holds the table that this mode does not use
+                tensors.pop("network.mixture_embedding.table.weight", None)
+        checkpoint.load_tensors({"network": self.network}, tensors, path)
+
+    @torch.inference_mode()
+    def extract(self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray) -> torch.Tensor:
+        """The enrolled talker's speech.
+
+        Where the mixture is digital silence throughout, so is the output (with ``aligned`` chunking).
+
+        Args:
+            mixture: [T], or [B, T], at ``sample_rate``, floating point.
+            enrolment: [R], or [B, R], the talker to follow, one row for each mixture.
+
+        Returns:
+            [T] or [B, T] float32 on the CPU; up to 80 samples a piece shorter with ``published`` chunking.
+
+        Raises:
+            ValueError: wrong type or shape, samples that are not finite, an empty mixture, or an enrolment that is
+                silent or shorter than one frame.
+        """
+        mixtures, is_batch = _as_batch(mixture, "mixture")
+        enrolments, _ = _as_batch(enrolment, "enrolment")
+        if len(mixtures) != len(enrolments):
+            raise ValueError(f"{len(mixtures)} mixtures need as many enrolments, got {len(enrolments)}")
+        if mixtures.shape[-1] == 0:
+            raise ValueError("the mixture holds no samples")
+        used = enrolments[:, : self.regi_length]
+        if used.shape[-1] < self.grid.window:
+            raise ValueError(f"the enrolment needs at least {self.grid.window} samples, got {used.shape[-1]}")
+        if not bool(used.any(dim=-1).all()):
+            raise ValueError("the enrolment is silent in the part that is used: there is nobody to follow")
+        device = self.network.head.weight.device
+        extract = self._aligned if self.chunking == "aligned" else self._published
+        wav = extract(mixtures.to(device), used.to(device)).float().cpu()
+        return wav if is_batch else wav[0]
+
+    forward = extract
+
+    def _aligned(self, mixture: torch.Tensor, enrolment: torch.Tensor) -> torch.Tensor:
+        samples, hop = mixture.shape[-1], self.grid.hop
+        frames = self.grid.cover(samples)
+        window = min(self.window, frames)
+        starts = [*range(0, frames - window, self.piece), frames - window]
+        padded = F.pad(mixture, (0, self.grid.samples(frames) - samples))
+        windows = torch.stack([padded[:, hop * s : hop * s + self.grid.samples(window)] for s in starts], dim=1)
+        # A multiple of the hop, so that the mixture starts where a frame starts.
+        around = enrolment[:, : enrolment.shape[-1] // hop * hop]
+        tokens = self._predict(windows, around, self.front_end.encode(enrolment))  # [B, windows, N, K]
+        # Neighbours meet one context after the start of the later one.
+        cuts = [0, *(s + self.context for s in starts[1:]), frames]
+        kept = [
+            tokens[:, i, cut - start : end - start]
+            for i, (start, cut, end) in enumerate(zip(starts, cuts, cuts[1:], strict=False))
+        ]
+        wav = self.vocoder.decode(torch.cat(kept, dim=1))[:, :samples]
+        return wav * mixture.any(dim=-1, keepdim=True)
+
+    def _published(self, mixture: torch.Tensor, enrolment: torch.Tensor) -> torch.Tensor:
+        samples, size = mixture.shape[-1], self.mix_length
+        padded = F.pad(mixture, (0, -samples % size))
+        enrolment = F.pad(enrolment, (0, self.regi_length - enrolment.shape[-1]))
+        tokens = self._predict(padded.unflatten(-1, (-1, size)), enrolment, self.front_end.encode(enrolment))
+        pieces = [self.vocoder.decode(tokens[:, i]) for i in range(tokens.shape[1])]
+        return torch.cat(pieces, dim=-1)[:, :samples]
+
+    def _predict(self, pieces: torch.Tensor, around: torch.Tensor, enrolment_tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens of equally long pieces: [B, P, T], [B, R], [B, M, K] -> [B, P, N, K]."""
+        rows = [(b, p) for b in range(pieces.shape[0]) for p in range(pieces.shape[1])]
+        predicted = []
+        for start in range(0, len(rows), self.batch_pieces):
+            batch = torch.tensor(rows[start : start + self.batch_pieces], device=pieces.device)
+            file, piece = batch.unbind(dim=1)
+            encoded = self.front_end.encode_mixture(pieces[file, piece], around[file])
+            predicted.append(self.network(encoded, enrolment_tokens[file]).argmax(dim=-1))
+        return torch.cat(predicted).unflatten(0, (pieces.shape[0], pieces.shape[1]))
+
+
+def require_network_fits(network: TSELM, front_end: FrontEnd) -> None:
+    """Raise a ValueError if the network was not built for the tokens, or features, that the front end gives."""
+    tokenizer = front_end.tokenizer
+    ours, theirs = (network.num_codebooks, network.vocab_size), (tokenizer.num_codebooks, tokenizer.vocab_size)
+    if ours != theirs:
+        raise ValueError(f"the network reads K, V = {ours}, the tokenizer gives {theirs}")
+    if network.mix_continuous != front_end.mix_continuous:
+        raise ValueError("mix_continuous differs between the network and the front end")
+    if network.mix_continuous and network.embedding_dim != tokenizer.dim:
+        raise ValueError(
+            f"with mix_continuous, embedding_dim must be the encoder's width, got {network.embedding_dim} "
+            f"and {tokenizer.dim}"
+        )
+
+
+def _as_batch(wav: torch.Tensor | np.ndarray, name: str) -> tuple[torch.Tensor, bool]:
+    """[T] or [B, T] as a float32 batch, and whether it was one."""
+    wav = torch.as_tensor(wav)
+    if not wav.is_floating_point():
+        raise ValueError(f"the {name} must be floating point in [-1, 1], got {wav.dtype}")
+    if wav.ndim not in (1, 2):
+        raise ValueError(f"the {name} must be [T] or [B, T], got {list(wav.shape)}")
+    if not bool(wav.isfinite().all()):
+        raise ValueError(f"the {name} holds samples that are not finite (NaN or infinite)")
+    return wav.float().reshape(-1, wav.shape[-1]), wav.ndim == 2

@@ -1,0 +1,98 @@
+"""How TSELM trains: a classifier over the tokens of the clean target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+from models.interfaces import Vocoder, require_same_format
+from models.tselm.extractor import require_network_fits
+from models.tselm.front_end import FrontEnd
+from models.tselm.network import TSELM
+from modules.losses import token_cross_entropy, wrong_tokens
+from modules.spectral import spectrogram_image
+from utils.task import Batch, Media, Networks, Objective, Task
+
+
+class TokenPrediction(Task):
+    """Cross-entropy against the target's tokens; the error is the percentage of wrong positions.
+
+    A batch holds ``mixture`` [B, T], ``target`` [B, T] and ``enrolment`` [B, R].
+
+    Args:
+        network: what trains.
+        front_end: with the frozen tokenizer.
+        optimizer: makes the optimizer of the network's parameters.
+        vocoder: if given, examples of every validation are decoded for the log.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: TSELM,
+        front_end: FrontEnd,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        vocoder: Vocoder | None = None,
+    ):
+        super().__init__()
+        require_network_fits(network, front_end)
+        if vocoder is not None:
+            require_same_format(front_end.tokenizer, vocoder)
+        self.network = network
+        self.tokenizer = front_end.tokenizer
+        self.vocoder = vocoder
+        self.front_end = front_end
+        self.make_optimizer = optimizer
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"network": self.network}
+
+    def frozen(self) -> dict[str, nn.Module]:
+        return {"tokenizer": self.tokenizer}
+
+    def settings(self) -> dict[str, object]:
+        return self.front_end.settings()
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"network": self.make_optimizer(self.network.parameters())}
+
+    def objectives(self, batch: Batch, networks: Networks) -> Iterator[Objective]:
+        inputs, target = self._encode(batch)
+        logits = networks["network"](*inputs)
+        loss = token_cross_entropy(logits, target)
+        error = 100 * wrong_tokens(logits.argmax(dim=-1), target).sum() / target.numel()
+        yield Objective("network", loss, {"loss": loss.detach(), "error": error})
+
+    def evaluate(self, batch: Batch) -> dict[str, tuple[torch.Tensor, int]]:
+        inputs, target = self._encode(batch)
+        logits = self.network(*inputs)
+        wrong = 100 * wrong_tokens(logits.argmax(dim=-1), target)
+        positions = target[..., 0].numel()
+        metrics = {
+            "loss": (token_cross_entropy(logits, target) * target.numel(), target.numel()),
+            "error": (wrong.sum(), target.numel()),
+        }
+        for name, count in zip(self.tokenizer.codebook_names, wrong, strict=True):
+            metrics[f"error_{name}"] = (count, positions)
+        return metrics
+
+    @torch.no_grad()
+    def media(self, batch: Batch) -> Media:
+        """The first item: mixture, enrolment, target, and the target's and the predicted tokens decoded."""
+        if self.vocoder is None:
+            return Media()
+        first = {name: value[:1] for name, value in batch.items()}
+        inputs, target = self._encode(first)
+        audio = {name: wav[0] for name, wav in first.items()}
+        audio["target_decoded"] = self.vocoder.decode(target)[0]
+        audio["extracted"] = self.vocoder.decode(self.network(*inputs).argmax(dim=-1))[0]
+        images = {name: spectrogram_image(wav) for name, wav in audio.items()}
+        return Media(audio=audio, images=images, sample_rate=self.tokenizer.sample_rate)
+
+    def _encode(self, batch: Batch) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """What the network reads of mixture and enrolment, and the target's tokens [B, N, K]."""
+        mixture = self.front_end.encode_mixture(batch["mixture"], batch["enrolment"])
+        enrolment = self.front_end.encode(batch["enrolment"])
+        return (mixture, enrolment), self.front_end.encode(batch["target"])

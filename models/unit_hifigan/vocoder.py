@@ -1,0 +1,110 @@
+"""Unit HiFi-GAN behind the vocoder contract: tokens of any subset of the layers to a waveform."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+import torch
+from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
+
+from models.released import read_vocoder
+from modules.frozen import Frozen
+from utils.checkpoint import flatten, load_tensors
+
+MISSING = -1  # the token of a layer that is not given
+
+
+class UnitHifiGAN(Frozen):
+    """Decodes tokens with SpeechBrain's generator, in bounded memory.
+
+    Row ``token + 1 + V * codebook`` of the generator's one embedding table is a token; row 0 says that the layer is
+    missing. A frame becomes ``hop_length`` samples, exactly.
+
+    Args:
+        generator: the network, its weights loaded.
+        vocab_size: V, the clusters of each layer.
+        trained_layers: the layers that the generator was trained on, in the order of its table.
+        layers: those, of these, whose tokens it is given here; the others count as missing.
+        piece_frames: longer inputs are decoded this many frames at a time, which changes nothing but the memory.
+
+    Raises:
+        ValueError: the generator's table was not made for these layers and clusters and one missing row, or a layer
+            was not trained.
+    """
+
+    sample_rate = 16000
+    CONTEXT = 21  # frames on either side that a sample can depend on: the receptive field of the convolutions
+    SHORTEST = 6  # frames; the reflection padding of the generator needs as many
+
+    def __init__(
+        self,
+        *,
+        generator: UnitHifiganGenerator,
+        vocab_size: int,
+        trained_layers: Sequence[int],
+        layers: Sequence[int],
+        piece_frames: int = 1000,
+    ):
+        super().__init__()
+        rows = generator.unit_embedding.num_embeddings
+        if rows != len(trained_layers) * vocab_size + 1:
+            raise ValueError(
+                f"a vocoder for {len(trained_layers)} layers of {vocab_size} clusters has "
+                f"{len(trained_layers) * vocab_size + 1} embeddings, this one has {rows}"
+            )
+        if unknown := [layer for layer in layers if layer not in trained_layers]:
+            raise ValueError(f"the vocoder was trained on layers {list(trained_layers)}, not on {unknown}")
+        self.generator = generator
+        self.num_codebooks = len(layers)
+        self.vocab_size = vocab_size
+        self.trained_codebooks = len(trained_layers)
+        self.positions = [trained_layers.index(layer) for layer in layers]
+        self.piece_frames = piece_frames
+        self.hop_length = math.prod(up.conv.stride[0] for up in generator.ups)
+        self.register_buffer("offsets", 1 + vocab_size * torch.tensor(self.positions), persistent=False)
+        self.freeze()
+
+    @torch.no_grad()
+    def decode(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens to speech.
+
+        Args:
+            tokens: [B, N, K] int64 in [0, V), or ``MISSING`` for a layer that is not given.
+
+        Returns:
+            [B, N * hop_length] float32 in (-1, 1).
+        """
+        if tokens.ndim != 3 or tokens.shape[-1] != self.num_codebooks:
+            raise ValueError(f"the vocoder reads tokens [B, N, {self.num_codebooks}], got {list(tokens.shape)}")
+        frames = tokens.shape[1]
+        if frames == 0:
+            return torch.zeros(len(tokens), 0, device=tokens.device)
+        ids = torch.zeros(*tokens.shape[:2], self.trained_codebooks, dtype=torch.int64, device=tokens.device)
+        ids[..., self.positions] = torch.where(tokens == MISSING, 0, tokens + self.offsets)
+        if frames < self.SHORTEST:
+            ids = torch.cat([ids, ids[:, -1:].expand(-1, self.SHORTEST - frames, -1)], dim=1)
+        # Each piece is decoded with the frames around it that its samples depend on, and only its own are kept.
+        pieces = []
+        for start in range(0, ids.shape[1], self.piece_frames):
+            stop = min(start + self.piece_frames, ids.shape[1])
+            left, right = max(start - self.CONTEXT, 0), min(stop + self.CONTEXT, ids.shape[1])
+            wav = self.generator(ids[:, left:right])[0].squeeze(1)
+            pieces.append(wav[:, (start - left) * self.hop_length : (stop - left) * self.hop_length])
+        return torch.cat(pieces, dim=1)[:, : frames * self.hop_length]
+
+
+def load_vocoder(
+    folder: str | os.PathLike, *, vocab_size: int, trained_layers: Sequence[int], layers: Sequence[int]
+) -> UnitHifiGAN:
+    """Build a vocoder from a folder, in the released layout or in ours; the arguments are those of ``UnitHifiGAN``.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or a file is missing in it.
+        ValueError: the files hold code, or other tensors than the generator needs, or another number of tokens.
+    """
+    arguments, state = read_vocoder(folder)
+    generator = UnitHifiganGenerator(**arguments)
+    load_tensors({"generator": generator}, flatten({"generator": state}), folder)
+    return UnitHifiGAN(generator=generator, vocab_size=vocab_size, trained_layers=trained_layers, layers=layers)

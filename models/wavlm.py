@@ -1,0 +1,156 @@
+"""Chosen hidden layers of a pretrained WavLM, through transformers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from transformers import WavLMConfig, WavLMModel
+from transformers.utils import logging as transformers_logging
+
+from modules.frames import FrameGrid, length_mask
+from modules.frozen import Frozen
+
+
+class WavLM(Frozen):
+    """Hidden states of some layers of a frozen WavLM (Chen et al., arXiv 2110.13900).
+
+    Layers above the highest one asked for are neither loaded nor computed, and only the layers asked for are kept.
+
+    Args:
+        source: folder in the Hugging Face format, or a name on the hub such as ``microsoft/wavlm-large``.
+        layers: indices into transformers' ``hidden_states``: 0 is the input of the first layer, ``l`` the output of
+            the l-th. In a model with pre-norm layers, as WavLM-Large, only the last index has the final LayerNorm.
+        normalize: bring every utterance to zero mean and unit variance first, as WavLM-Large expects.
+
+    Raises:
+        FileNotFoundError: ``source`` looks like a path, and there is no such folder.
+        ValueError: no WavLM can be read there, or it has too few layers, or weights are missing in it.
+    """
+
+    sample_rate = 16000
+
+    def __init__(self, source: str | os.PathLike, *, layers: Sequence[int], normalize: bool = True):
+        super().__init__()
+        if not layers or min(layers) < 0 or len(set(layers)) != len(layers):
+            raise ValueError(f"layers must be distinct and not negative, got {list(layers)}")
+        self.layers = tuple(int(layer) for layer in layers)
+        self.normalize = normalize
+        self.model, total = _load(source, highest=max(self.layers))
+        config = self.model.config
+        self.dim: int = config.hidden_size
+        self.grid = _frame_grid(config)
+        self.hop_length = self.grid.hop
+        self._has_final_norm = config.do_stable_layer_norm and max(self.layers) == total
+        # A group norm over time mixes the padding into every frame: such models cannot be batched with padding.
+        self._padding_is_exact = config.feat_extract_norm == "layer"
+        self.freeze()
+
+    @torch.no_grad()
+    def forward(self, wav: torch.Tensor, lengths: torch.Tensor | None = None) -> list[torch.Tensor]:
+        """Hidden states of the chosen layers.
+
+        Args:
+            wav: [B, T] at 16 kHz.
+            lengths: [B] samples of each row; what lies beyond is ignored, whatever it holds. None: all of it.
+
+        Returns:
+            One [B, N, D] a layer, in the order of ``layers``. Frames beyond a row's length are meaningless.
+
+        Raises:
+            ValueError: a row is shorter than one frame.
+        """
+        shortest = wav.shape[-1] if lengths is None else int(lengths.min())
+        if shortest < self.grid.window:
+            raise ValueError(
+                f"WavLM needs at least {self.grid.window} samples ({self.grid.window / 16:.0f} ms), got {shortest}"
+            )
+        if lengths is not None and bool((lengths == wav.shape[-1]).all()):
+            lengths = None
+        if lengths is not None and not self._padding_is_exact:
+            return self._one_by_one(wav, lengths)
+        mask = None if lengths is None else length_mask(lengths, wav.shape[-1])
+        return self._hidden_states(_normalize(wav, mask) if self.normalize else _silence_padding(wav, mask), lengths)
+
+    def _hidden_states(self, wav: torch.Tensor, lengths: torch.Tensor | None) -> list[torch.Tensor]:
+        encoder = self.model.encoder
+        features = self.model.feature_extractor(wav).transpose(1, 2)  # [B, C, N] -> [B, N, C]
+        x, _ = self.model.feature_projection(features)
+        mask = None
+        if lengths is not None:
+            mask = length_mask(self.grid.frames(lengths), x.shape[1])
+            x = x.masked_fill(~mask[..., None], 0)
+        x = x + encoder.pos_conv_embed(x)
+        if not self.model.config.do_stable_layer_norm:
+            x = encoder.layer_norm(x)
+        kept = {0: x} if 0 in self.layers else {}
+        position_bias = None
+        for index, layer in enumerate(encoder.layers, 1):
+            x, position_bias = layer(x, attention_mask=mask, position_bias=position_bias)[:2]
+            if index in self.layers:
+                kept[index] = x
+        if self._has_final_norm:
+            kept[max(self.layers)] = encoder.layer_norm(x)
+        return [kept[layer] for layer in self.layers]
+
+    def _one_by_one(self, wav: torch.Tensor, lengths: torch.Tensor) -> list[torch.Tensor]:
+        size = self.grid.frames(wav.shape[-1])
+        rows = [self(row[None, :length]) for row, length in zip(wav, lengths.tolist(), strict=True)]
+        return [torch.cat([F.pad(x, (0, 0, 0, size - x.shape[1])) for x in layer]) for layer in zip(*rows, strict=True)]
+
+
+def _normalize(wav: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Zero mean and unit variance over each row's own samples (biased variance, eps 1e-5, as ``F.layer_norm``)."""
+    if mask is None:
+        return F.layer_norm(wav, wav.shape[-1:])
+    count = mask.sum(-1, keepdim=True)
+    wav = wav.masked_fill(~mask, 0)
+    mean = wav.sum(-1, keepdim=True) / count
+    variance = (wav - mean).square().masked_fill(~mask, 0).sum(-1, keepdim=True) / count
+    return ((wav - mean) * (variance + 1e-5).rsqrt()).masked_fill(~mask, 0)
+
+
+def _silence_padding(wav: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    return wav if mask is None else wav.masked_fill(~mask, 0)
+
+
+def _frame_grid(config: WavLMConfig) -> FrameGrid:
+    window, hop = 1, 1
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        window, hop = window + (kernel - 1) * hop, hop * stride
+    return FrameGrid(window=window, hop=hop)
+
+
+def _load(source: str | os.PathLike, *, highest: int) -> tuple[WavLMModel, int]:
+    """The model up to layer ``highest``, and the number of layers that it has in all."""
+    source = os.fspath(source)
+    is_folder = Path(source).is_dir()
+    if not is_folder and (source.count("/") != 1 or source.startswith((".", "~", "/"))):
+        raise FileNotFoundError(f"no such WavLM folder: {source}")
+    # transformers would list the layers left out as a fault, and draw a progress bar
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        config = WavLMConfig.from_pretrained(source)
+        total = config.num_hidden_layers
+        if highest > total:
+            raise ValueError(f"{source} has {total} layers, layer {highest} was asked for")
+        config.num_hidden_layers = highest
+        config.mask_time_prob = config.mask_feature_prob = 0.0
+        model, info = WavLMModel.from_pretrained(
+            source, config=config, dtype=torch.float32, output_loading_info=True, local_files_only=is_folder
+        )
+    except (OSError, RuntimeError) as error:
+        where = "folder" if is_folder else "hub or in its cache (a local folder works too)"
+        raise ValueError(f"cannot load a WavLM from {source} in the {where}: {error}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
+    if info["missing_keys"]:
+        raise ValueError(f"{source} lacks weights: {', '.join(sorted(info['missing_keys'])[:5])} ...")
+    return model, total

@@ -1,0 +1,90 @@
+"""Train any system of this project from its recipe, on a CPU, a GPU or many.
+
+The recipe's `gpus` says where: this program starts one process a device. On several nodes, start it with torchrun
+instead. The same command continues a run that was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from pathlib import Path
+
+log = logging.getLogger("train")
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  python train.py --config_path config/tselm_l.yaml --log exp/log --ckpt_path exp/ckpt "
+        "--override gpus=[0,1]\n  torchrun --nnodes 2 --nproc_per_node 8 ... train.py --config_path ...",
+    )
+    parser.add_argument("--config_path", required=True, metavar="FILE", help="recipe, a YAML file of config/")
+    parser.add_argument("--log", required=True, metavar="DIR", help="folder for train.log, metrics.jsonl, tensorboard")
+    parser.add_argument("--ckpt_path", required=True, metavar="DIR", help="folder for last.pth and best.pth")
+    parser.add_argument(
+        "--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe; repeatable"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from utils import distributed
+    from utils.entry import report_errors
+    from utils.recipe import Recipe
+
+    with report_errors(args.debug) as outcome:
+        gpus = Recipe(args.config_path, overrides=args.override).build("gpus")["gpus"]
+        if distributed.started_by_torchrun():
+            outcome.status = train(distributed.join_torchrun(gpus), args)
+        else:
+            outcome.status = distributed.launch(distributed.parse_devices(gpus), train, args)
+    return outcome.status
+
+
+def train(device: object, args: argparse.Namespace) -> int:
+    """Train in this process, one of several or the only one; returns the exit status."""
+    from utils import distributed
+    from utils.entry import report_errors
+    from utils.logging import setup_console
+    from utils.recipe import Recipe
+    from utils.seed import make_reproducible, seed_everything
+    from utils.trainer import StopRequest
+
+    with report_errors(args.debug) as outcome:
+        setup_console(main=distributed.is_main(), file=Path(args.log) / "train.log")
+        make_reproducible()
+        recipe = Recipe(args.config_path, overrides=args.override)
+        seed_everything(recipe.build("seed")["seed"])  # the initial weights, in all processes alike
+        built = recipe.build("task", "train_data", "valid_data", "trainer")
+        sizes = ", ".join(
+            f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M in {name}"
+            for name, net in built["task"].networks().items()
+        )
+        log.info("training %s parameters on %d x %s", sizes, distributed.world_size(), device)
+        stop = StopRequest()
+        with stop.on_signals(signal.SIGINT, signal.SIGTERM):
+            done = built["trainer"].fit(
+                built["task"],
+                built["train_data"],
+                built["valid_data"],
+                device=device,
+                log_path=Path(args.log),
+                ckpt_path=Path(args.ckpt_path),
+                recipe=recipe.text(),
+                stop=stop,
+            )
+        if not done:
+            log.warning("stopped and saved in %s; the same command continues", args.ckpt_path)
+            outcome.status = 130
+        distributed.leave()
+    return outcome.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Checkpoints: tensors and plain values, written atomically, read without running code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from utils.safe_load import load_torch
+
+FORMAT = "tse-checkpoint"
+VERSION = 1
+
+
+class Stateful(Protocol):
+    """Whatever can be saved under a name."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+def save(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint under a temporary name, sync it to disk, and only then give it its name.
+
+    Whatever happens meanwhile, the file of this name is a whole one: the old or the new.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save({"format": FORMAT, "version": VERSION, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)  # the new name must survive a power cut too
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def load(path: str | os.PathLike, *, stand_ins: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a checkpoint, of this project or another, as plain data on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is broken, holds more than tensors and plain values, or is of a later version.
+    """
+    content = load_torch(path, stand_ins=stand_ins)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
+    if content.get("format") == FORMAT and content["version"] > VERSION:
+        raise ValueError(f"{path} is of version {content['version']}, this program reads up to {VERSION}: update it")
+    return content
+
+
+def flatten(states: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """{"network": {"a": x}} -> {"network.a": x}."""
+    return {f"{owner}.{name}": value for owner, state in states.items() for name, value in state.items()}
+
+
+def load_tensors(
+    modules: Mapping[str, torch.nn.Module], tensors: Mapping[str, torch.Tensor], source: str | os.PathLike
+) -> None:
+    """Load flat tensors into named modules, strictly.
+
+    Raises:
+        ValueError: names that are missing or unexpected, or shapes that differ; the first of each are listed.
+    """
+    needed = flatten({name: module.state_dict() for name, module in modules.items()})
+    problems = []
+    for what, names in (
+        ("missing", needed.keys() - tensors.keys()),
+        ("unexpected", tensors.keys() - needed.keys()),
+    ):
+        if names:
+            problems.append(f"{len(names)} {what}: {_first(sorted(names))}")
+    differing = [
+        f"{name} {list(tensors[name].shape)} instead of {list(needed[name].shape)}"
+        for name in sorted(needed.keys() & tensors.keys())
+        if needed[name].shape != tensors[name].shape
+    ]
+    if differing:
+        problems.append(f"{len(differing)} of another shape: {_first(differing)}")
+    if problems:
+        raise ValueError(f"the tensors of {source} do not fit the recipe; " + "; ".join(problems))
+    for owner, module in modules.items():
+        prefix = f"{owner}."
+        module.load_state_dict({n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)})
+
+
+def _first(names: Sequence[str], shown: int = 4) -> str:
+    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
+
+
+def require_same(
+    saved: Mapping[str, Any], *, frozen: Mapping[str, str], settings: Mapping[str, Any], source: str | os.PathLike
+) -> None:
+    """Raise a ValueError if a checkpoint was trained with other frozen weights, or in another mode, than these.
+
+    Args:
+        saved: the checkpoint; one that was converted may say nothing of either.
+        frozen: name -> digest of the frozen parts here.
+        settings: what the user of the weights must share with their training.
+    """
+    problems = []
+    for title, here in (("frozen", frozen), ("settings", settings)):
+        then = saved.get(title, {})
+        problems += [
+            f"{name} was {str(then[name])[:40]}, is {str(here[name])[:40]}"
+            for name in here
+            if name in then and then[name] != here[name]
+        ]
+    if problems:
+        raise ValueError(
+            f"{source} was trained with something else than this recipe names: {'; '.join(problems)} "
+            "(a long value is the SHA-256 of frozen weights)"
+        )

@@ -1,0 +1,38 @@
+"""What the programs share: one line for an error that a user can mend, the whole traceback for one of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# A wrong value, a missing or unreadable file, a training that diverges. Everything else is a fault of the program.
+USER_ERRORS = (ValueError, OSError, FloatingPointError)
+
+
+@dataclass
+class Outcome:
+    status: int = 0
+
+
+@contextlib.contextmanager
+def report_errors(debug: bool = False) -> Iterator[Outcome]:
+    """Report the errors that users can mend as ``error: ...`` with exit status 2, with their traceback if ``debug``."""
+    outcome = Outcome()
+    try:
+        yield outcome
+    except USER_ERRORS as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {describe(error)}", file=sys.stderr, flush=True)
+        outcome.status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        outcome.status = 130
+
+
+def describe(error: BaseException) -> str:
+    """The message of an error; an OSError says which file, and a bare one which kind it is."""
+    return str(error) or type(error).__name__

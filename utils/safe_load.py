@@ -1,0 +1,114 @@
+"""Reading torch files so that nothing in them can run: tensors and plain values come back, anything else is refused.
+
+joblib files have a reader of their own in :mod:`utils.safe_joblib`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import threading
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+_lock = threading.Lock()
+_WAY_OUT = (
+    "Nothing in it was run. Ask whoever made it for a file of tensors and plain values, or, if you trust where it "
+    "comes from, open it where its code is at hand and torch.save only its state_dict"
+)
+# what torch says of content that it understands and will not build
+_FORBIDDEN = re.compile(r"GLOBAL|unrecognized function|Can only (create|build)|persistent_load|must be imported")
+
+
+class UnsafeFile(ValueError):
+    """A file asks for something that could run code, or that has no business in a file of its kind."""
+
+
+class Inert:
+    """Stands where a file names a class: it keeps what the file would have set, and does nothing.
+
+    Attributes:
+        name: the dotted name that the file asks for, such as ``"schedulers.NewBob"``.
+        arguments: what the file would have called it with.
+        attributes: the state that the file would have given it, as a plain dict; a state that is not a dict is kept
+            under ``"__state__"``.
+    """
+
+    name = ""
+
+    def __new__(cls, *arguments: Any) -> Inert:
+        self = super().__new__(cls)
+        self.arguments = arguments
+        self.attributes = {}
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        self.attributes = state if type(state) is dict else {"__state__": state}
+
+    def __repr__(self) -> str:
+        return f"<inert {self.name}>"  # never its contents: they may refer to themselves
+
+
+def load_torch(path: str | os.PathLike, *, stand_ins: Sequence[str] = (), mmap: bool = False) -> Any:
+    """Read a ``torch.save`` file onto the CPU: ``torch.load`` with ``weights_only=True``, and clear errors.
+
+    Args:
+        path: a zip file, as torch writes since 1.6, or the older format. TorchScript and .tar archives are refused.
+        stand_ins: dotted names of classes, ``"scheduler.schedulers.NewBobScheduler"``, whose pickled objects come
+            back as :class:`Inert`. The classes themselves are neither imported nor needed.
+        mmap: map the file rather than read it, so that only tensors in use take memory. The older format cannot be
+            mapped and is read. The file must not change while its tensors live.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnsafeFile: the file asks for a class or function that is neither torch's own nor among ``stand_ins``.
+        ValueError: the file is broken, or is no torch file.
+    """
+    path = os.fspath(path)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"no such file: {path}")
+    with open(path, "rb") as file:  # a folder, or a file one may not read, is an OSError that says so
+        head = file.read(16)
+    mmap = mmap and head.startswith(b"PK\x03\x04")
+    classes = [(type("StandIn", (Inert,), {"name": name}), name) for name in stand_ins]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if not classes:
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+            # torch keeps the admitted names in one set for the whole process, so one thread at a time
+            with _lock, torch.serialization.safe_globals(classes):
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        said = _what_torch_says(error)
+        if not _FORBIDDEN.search(said):
+            raise ValueError(_broken(path, head, said)) from None
+        asked = re.search(r"GLOBAL (.+?) (was not an allowed|whose module)", said)
+        wants = f"asks for {asked[1]}, which" if asked else f"asks for something ({said}) that"
+        raise UnsafeFile(f"{path} {wants} could run code. {_WAY_OUT}") from None
+    except Exception as error:
+        said = _what_torch_says(error)
+        if "Cannot use ``weights_only=True``" in said:
+            kind = "a TorchScript archive" if "TorchScript" in said else "a .tar archive"
+            raise UnsafeFile(f"{path} is {kind}, which cannot be read without running code. {_WAY_OUT}") from None
+        raise ValueError(_broken(path, head, said)) from error
+
+
+def _what_torch_says(error: Exception) -> str:
+    """The cause alone: torch wraps it in advice to switch the protection off."""
+    text = str(error).partition("\n\nCheck the documentation")[0].rpartition("WeightsUnpickler error:")[2]
+    if text.startswith("Weights only load failed"):
+        text = text.rpartition("\n\n")[2]
+    text = text.strip().partition("\n")[0]
+    return ascii(text)[1:-1][:300] if text else type(error).__name__  # names in it are the file's: print them plainly
+
+
+def _broken(path: str, head: bytes, said: str) -> str:
+    return (
+        f"{path} cannot be read as a torch file ({said}). Is it complete, and what its name says? It begins with "
+        f"{head!r}"
+    )

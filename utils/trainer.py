@@ -1,0 +1,427 @@
+"""The training loop: iterate, descend, log, evaluate, save. Everything about speech is in the task."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from tqdm import tqdm
+
+from utils import checkpoint, distributed
+from utils.logging import NoLog, RunLog
+from utils.schedule import NewBob
+from utils.seed import seed_everything
+from utils.task import Batch, Task
+
+log = logging.getLogger(__name__)
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class TrainData(Protocol):
+    steps_per_epoch: int
+
+    def epoch(self, epoch: int, *, first_step: int, rank: int, world_size: int, accumulate: int) -> Iterator[Batch]: ...
+
+
+class EvalData(Protocol):
+    def batches(self, *, rank: int, world_size: int, limit: int | None = None) -> Iterator[Batch]: ...
+
+
+@dataclass
+class Progress:
+    """How far a run is. An epoch counts when it has been evaluated.
+
+    Attributes:
+        epoch: epochs that are done.
+        step_in_epoch: steps done of the next one.
+        step: steps done in all.
+        skipped: steps, of these, that were not taken because a gradient was not finite.
+        best: the best metric so far.
+    """
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    skipped: int = 0
+    best: float = float("inf")
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)
+
+
+@dataclass
+class StopRequest:
+    """Set from a signal handler; the loop saves and stops when it is safe."""
+
+    requested: bool = False
+
+    @contextlib.contextmanager
+    def on_signals(self, *numbers: int) -> Iterator[None]:
+        """Within this context a signal asks to save and stop, and a second one stops at once.
+
+        A signal that is ignored stays so: a launcher may have decided that it is not for this process.
+        """
+
+        def ask(number: int, frame: object) -> None:
+            if self.requested:
+                raise KeyboardInterrupt
+            self.requested = True
+            log.warning("stopping after this step; once more stops at once, without saving")
+
+        handled = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+        previous = {number: signal.signal(number, ask) for number in handled}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+@dataclass
+class _Averages:
+    """Means of the metrics since the last line in the log, kept on the device: reading one makes the host wait."""
+
+    sums: dict[str, torch.Tensor] = field(default_factory=lambda: defaultdict(float))
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, name: str, value: torch.Tensor) -> None:
+        self.sums[name] = self.sums[name] + value.detach().float()
+        self.counts[name] += 1
+
+    def pop(self) -> dict[str, float]:
+        """The means over all processes."""
+        names = sorted(self.sums)
+        if not names:
+            return {}
+        totals = distributed.sum_over_processes(torch.stack([self.sums[n] / self.counts[n] for n in names]))
+        self.sums.clear(), self.counts.clear()
+        return dict(zip(names, (totals / distributed.world_size()).tolist(), strict=True))
+
+
+class Trainer:
+    """Trains a task for a number of epochs, and can be stopped and continued at any step.
+
+    All that is random in a step follows from (seed, step, process), and all that is in an item of data from (seed,
+    epoch, index). So a run that was stopped, even in mid-epoch, ends with the same weights as one that was not.
+
+    Args:
+        epochs: how many.
+        seed: of what is random in a step, dropout for example.
+        precision: ``fp32``, or ``bf16`` or ``fp16`` for autocast in the forward pass (fp16 with loss scaling).
+        accumulate: micro-batches of a step.
+        clip_norm: the gradient's norm is cut to this; None leaves it.
+        schedule: of the learning rates, asked once an epoch.
+        best_metric: validation metric, lower is better, that the schedule and ``best.pth`` go by.
+        log_interval: steps between lines in the log.
+        save_interval: steps between checkpoints within an epoch; None saves at the end of each epoch only.
+        first_evaluation: batches of validation before the first step, to find faults early; 0 for none.
+        max_skipped: steps in a row with a gradient that is not finite, before it is an error.
+    """
+
+    def __init__(
+        self,
+        *,
+        epochs: int,
+        seed: int,
+        precision: str = "fp32",
+        accumulate: int = 1,
+        clip_norm: float | None = None,
+        schedule: NewBob | None = None,
+        best_metric: str = "loss",
+        log_interval: int = 5,
+        save_interval: int | None = None,
+        first_evaluation: int = 2,
+        max_skipped: int = 20,
+    ):
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        if accumulate < 1 or log_interval < 1 or (save_interval is not None and save_interval < 1):
+            raise ValueError(
+                "accumulate, log_interval and save_interval must be above 0, "
+                f"got {accumulate}, {log_interval} and {save_interval}"
+            )
+        self.epochs = epochs
+        self.seed = seed
+        self.precision = precision
+        self.accumulate = accumulate
+        self.clip_norm = clip_norm
+        self.schedule = schedule
+        self.best_metric = best_metric
+        self.log_interval = log_interval
+        self.save_interval = save_interval
+        self.first_evaluation = first_evaluation
+        self.max_skipped = max_skipped
+
+    def fit(
+        self,
+        task: Task,
+        train_data: TrainData,
+        valid_data: EvalData,
+        *,
+        device: torch.device,
+        log_path: Path,
+        ckpt_path: Path,
+        recipe: str = "",
+        stop: StopRequest | None = None,
+    ) -> bool:
+        """Train, or continue, until the last epoch or until a stop is requested.
+
+        Args:
+            log_path: folder of the logs.
+            ckpt_path: folder of ``last.pth``, from which the run continues, and ``best.pth``.
+            recipe: text that is kept in the checkpoints.
+
+        Returns:
+            True if the training is complete, False if it was stopped.
+
+        Raises:
+            FloatingPointError: ``max_skipped`` steps in a row had a gradient that was not finite.
+            ValueError: the checkpoint does not fit the task.
+        """
+        run = _Run(self, task.to(device), train_data, valid_data, device, ckpt_path, recipe, stop or StopRequest())
+        run.restore()
+        run.log = RunLog(log_path, first_step=run.progress.step) if distributed.is_main() else NoLog()
+        try:
+            return run.to_the_end()
+        finally:
+            run.log.close()
+
+
+class _Run:
+    """One call of ``Trainer.fit``: its objects and its state."""
+
+    def __init__(self, settings, task, train_data, valid_data, device, ckpt_path, recipe, stop):
+        self.settings: Trainer = settings
+        self.task: Task = task
+        self.train_data: TrainData = train_data
+        self.valid_data: EvalData = valid_data
+        self.device: torch.device = device
+        self.ckpt_path: Path = ckpt_path
+        self.recipe: str = recipe
+        self.stop: StopRequest = stop
+        self.log: RunLog | NoLog = NoLog()
+        self.progress = Progress()
+        self.optimizers = task.optimizers()
+        self.initial_rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+        # Read once: it costs a pass over all frozen weights.
+        self.digests = {name: part.digest() for name, part in task.frozen().items()}
+        self.skipped_in_a_row = 0
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def sources(self) -> dict[str, checkpoint.Stateful]:
+        """What a checkpoint holds beside the trained tensors."""
+        named = {f"optimizer.{name}": optimizer for name, optimizer in self.optimizers.items()}
+        named |= {"scaler": self.scaler, "progress": self.progress}
+        return named | ({"schedule": self.settings.schedule} if self.settings.schedule else {})
+
+    def content(self) -> dict[str, Any]:
+        return {
+            "model": checkpoint.flatten({n: m.state_dict() for n, m in self.task.networks().items()}),
+            "frozen": self.digests,
+            "settings": self.task.settings(),
+            "recipe": self.recipe,
+            "steps_per_epoch": self.train_data.steps_per_epoch,
+        }
+
+    def save_last(self) -> None:
+        if distributed.is_main():
+            state = {name: source.state_dict() for name, source in self.sources().items()}
+            checkpoint.save(self.ckpt_path / "last.pth", {**self.content(), "state": state})
+
+    def save_best(self) -> None:
+        if distributed.is_main():
+            content = {**self.content(), "progress": self.progress.state_dict()}
+            checkpoint.save(self.ckpt_path / "best.pth", content)
+
+    def restore(self) -> None:
+        path = self.ckpt_path / "last.pth"
+        # Every process looks before any can write.
+        found = path.exists()
+        distributed.barrier()
+        if found:
+            saved = checkpoint.load(path)
+            checkpoint.load_tensors(self.task.networks(), saved["model"], path)
+            checkpoint.require_same(saved, frozen=self.digests, settings=self.task.settings(), source=path)
+            if missing := self.sources().keys() - saved["state"].keys():
+                raise ValueError(f"{path} holds no state of {', '.join(sorted(missing))}: it is from another recipe")
+            for name, source in self.sources().items():
+                if saved["state"][name]:  # a loss scaler that was not used saves nothing
+                    source.load_state_dict(saved["state"][name])
+            if self.progress.step_in_epoch and saved["steps_per_epoch"] != self.train_data.steps_per_epoch:
+                raise ValueError(
+                    f"{path} is from the middle of an epoch of {saved['steps_per_epoch']} steps, the recipe now gives "
+                    f"{self.train_data.steps_per_epoch}: continue with the same batch_size and data, or in a new folder"
+                )
+            log.info("continuing from %s: epoch %d, step %d", path, self.progress.epoch + 1, self.progress.step)
+        distributed.barrier()
+        self.networks = {n: distributed.parallel(m, self.device) for n, m in self.task.networks().items()}
+        self.apply_rates()
+
+    def apply_rates(self) -> None:
+        scale = self.settings.schedule.scale if self.settings.schedule else 1.0
+        for name, optimizer in self.optimizers.items():
+            for group, initial in zip(optimizer.param_groups, self.initial_rates[name], strict=True):
+                group["lr"] = initial * scale
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def to_the_end(self) -> bool:
+        settings, progress = self.settings, self.progress
+        if progress.step == 0 and settings.first_evaluation:
+            self.evaluate(limit=settings.first_evaluation, kind="first evaluation")
+        while progress.epoch < settings.epochs:
+            if not self.train_epoch():
+                self.save_last()
+                return False
+            values = self.evaluate(limit=None, kind="valid")
+            if settings.best_metric not in values:
+                raise ValueError(f"best_metric must be one of {', '.join(values)}, got {settings.best_metric!r}")
+            metric = values[settings.best_metric]
+            if settings.schedule:
+                settings.schedule.step(metric)
+                self.apply_rates()
+            progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+            if metric < progress.best:
+                progress.best = metric
+                self.save_best()
+            self.save_last()
+        return True
+
+    def train_epoch(self) -> bool:
+        """The rest of the epoch; False if a stop was requested in it."""
+        progress, settings = self.progress, self.settings
+        total = self.train_data.steps_per_epoch
+        batches = self.train_data.epoch(
+            progress.epoch,
+            first_step=progress.step_in_epoch,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            accumulate=settings.accumulate,
+        )
+        averages, items, since = _Averages(), 0, time.perf_counter()
+        title = f"epoch {progress.epoch + 1}/{settings.epochs}"
+        bar = tqdm(total=total, initial=progress.step_in_epoch, desc=title, disable=not distributed.is_main())
+        self.task.train()
+        with bar:
+            while progress.step_in_epoch < total:
+                items += self.train_step(batches, averages)
+                progress.step += 1
+                progress.step_in_epoch += 1
+                bar.update()
+                at_interval = progress.step % settings.log_interval == 0 or progress.step_in_epoch == total
+                if at_interval:
+                    now = time.perf_counter()
+                    values = averages.pop()
+                    values["items_per_second"] = items * distributed.world_size() / (now - since)
+                    values |= {f"lr_{name}": o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
+                    values["skipped"] = progress.skipped
+                    self.log.metrics("train", values, step=progress.step, epoch=progress.epoch + 1)
+                    bar.set_postfix({k: f"{v:.4g}" for k, v in values.items() if k in ("loss", settings.best_metric)})
+                    items, since = 0, now
+                if self.stop_agreed(at_interval):
+                    return False
+                if settings.save_interval and progress.step % settings.save_interval == 0:
+                    self.save_last()
+        return True
+
+    def train_step(self, batches: Iterator[Batch], averages: _Averages) -> int:
+        """One step of every optimizer; returns the items that this process contributed."""
+        settings = self.settings
+        seed_everything(settings.seed, self.progress.step, distributed.rank())
+        dtype, items = PRECISIONS[settings.precision], 0
+        for micro in range(settings.accumulate):
+            batch = self.to_device(next(batches))
+            items += len(next(iter(batch.values())))
+            last = micro == settings.accumulate - 1
+            with distributed.without_sync(list(self.networks.values()), active=not last):
+                objectives = iter(self.task.objectives(batch, self.networks))
+                while True:
+                    with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
+                        objective = next(objectives, None)
+                    if objective is None:
+                        break
+                    if micro == 0:
+                        self.optimizers[objective.optimizer].zero_grad(set_to_none=True)
+                    self.scaler.scale(objective.loss / settings.accumulate).backward()
+                    for name, value in objective.metrics.items():
+                        averages.add(name, value)
+                    if last:
+                        self.descend(objective.optimizer, averages)
+        if self.scaler.is_enabled():
+            self.scaler.update()
+        return items
+
+    def descend(self, name: str, averages: _Averages) -> None:
+        """Clip and step, or skip the step where the gradient is not finite, in all processes alike."""
+        optimizer = self.optimizers[name]
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        self.scaler.unscale_(optimizer)
+        limit = self.settings.clip_norm
+        norm = torch.nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
+        if not bool(norm.isfinite()):
+            self.progress.skipped += 1
+            self.skipped_in_a_row += 1
+            if self.skipped_in_a_row >= self.settings.max_skipped:
+                raise FloatingPointError(
+                    f"the gradient of {name} was not finite in {self.skipped_in_a_row} steps in a row, up to step "
+                    f"{self.progress.step + 1}: lower the learning rate, clip the gradient, or use fp32 or bf16"
+                )
+            return
+        self.skipped_in_a_row = 0
+        averages.add(f"grad_norm_{name}", norm)
+        self.scaler.step(optimizer)
+
+    @torch.no_grad()
+    def evaluate(self, *, limit: int | None, kind: str) -> dict[str, float]:
+        """Validation metrics over all processes, each item counted once."""
+        self.task.eval()
+        sums: dict[str, torch.Tensor] = {}
+        counts: dict[str, int] = defaultdict(int)
+        dtype = PRECISIONS[self.settings.precision]
+        batches = self.valid_data.batches(rank=distributed.rank(), world_size=distributed.world_size(), limit=limit)
+        for number, batch in enumerate(tqdm(batches, desc=kind, leave=False, disable=not distributed.is_main())):
+            batch = self.to_device(batch)
+            with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
+                for name, (total, count) in self.task.evaluate(batch).items():
+                    sums[name] = sums.get(name, 0) + total.double()
+                    counts[name] += count
+                if number == 0 and distributed.is_main():
+                    self.log.media(self.task.media(batch), step=self.progress.step)
+        values = self.average(sums, counts)
+        self.log.metrics(kind, values, step=self.progress.step, epoch=self.progress.epoch + 1)
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        log.info("epoch %d, step %d, %s: %s", self.progress.epoch + 1, self.progress.step, kind, shown)
+        return values
+
+    def average(self, sums: dict[str, torch.Tensor], counts: dict[str, int]) -> dict[str, float]:
+        # A process may have had no item at all, so the names come from the one that had the first.
+        names = distributed.from_main(sorted(sums))
+        if not names:
+            raise ValueError("the validation set is empty")
+        pairs = [(float(sums.get(n, 0.0)), float(counts.get(n, 0))) for n in names]
+        totals = distributed.sum_over_processes(torch.tensor(pairs, dtype=torch.float64, device=self.device))
+        return {name: total / count for name, (total, count) in zip(names, totals.tolist(), strict=True)}
+
+    def stop_agreed(self, at_interval: bool) -> bool:
+        """Whether to stop now: all processes or none, and they only talk about it where they log anyway."""
+        if distributed.world_size() == 1:
+            return self.stop.requested
+        if not at_interval:
+            return False
+        return bool(distributed.sum_over_processes(torch.tensor(float(self.stop.requested), device=self.device)))
+
+    def to_device(self, batch: Batch) -> Batch:
+        return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
