@@ -18,4 +18,4 @@ lint: venv
 	$(BIN)/ruff format --check .
 
 demo: venv
-	$(BIN)/python -m tests.demo
+	$(BIN)/python demo.py

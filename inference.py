@@ -165,8 +165,9 @@ def list_jobs(args: argparse.Namespace) -> list[Job]:
     jobs = [Job(name, p["mixture"], p["enrolment"], output_path(output, name)) for name, p in read_aligned(lists)]
     owners: dict[Path, str] = {}
     for job in jobs:
-        if other := owners.setdefault(job.output, job.name) != job.name and owners[job.output]:
-            raise ValueError(f"{other} and {job.name} would both be written to {job.output}")
+        if job.output in owners:
+            raise ValueError(f"{owners[job.output]} and {job.name} would both be written to {job.output}")
+        owners[job.output] = job.name
     return jobs
 
 

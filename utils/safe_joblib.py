@@ -257,7 +257,8 @@ class _Reader(pickle._Unpickler):
         """``numpy.dtype(code, align, copy)`` with the state (3, byte order, five times nothing, flags)."""
         code = target.arguments[0] if target.arguments else None
         if type(code) is not str or code not in _DTYPES:
-            raise UnsafeFile(f"holds values of the type {ascii(code)[:50]}; only numbers are read")
+            kind = ascii(code)[:50] if type(code) is str else type(code).__name__  # printing a nest may take for ever
+            raise UnsafeFile(f"holds values of the type {kind}; only numbers are read")
         if type(state) is not tuple or len(state) != 8 or type(state[1]) is not str or state[1] not in "<>|=":
             raise ValueError("a dtype without a byte order")
         if state[2:5] != (None, None, None):

@@ -100,13 +100,13 @@ def _hand_out(jobs: Sequence[Any], workers: dict) -> Iterator[Finished]:
 
 def _serve(connection: multiprocessing.connection.Connection, start: Callable[..., Work], device, args: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends the others
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leave through the `finally`s: no temporary file stays
     setup_console(main=False)
     try:
         work = start(device, *args)
     except USER_ERRORS as error:
         connection.send(("broken", describe(error)))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leave through the `finally`s: no temporary file stays
     connection.send(("ready", None))
     while True:
         try:

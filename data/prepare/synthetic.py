@@ -3,8 +3,8 @@
     python -m data.prepare.synthetic --output synthetic --hours 1
 
 This is formant synthesis, not recorded speech: the voices differ (accent, timbre, fundamental frequency, length of the
-vocal tract, speed), but they are far easier to tell apart than people are, and there is neither room nor noise. Scores
-on it say that the machinery works; they say nothing about real speech.
+vocal tract, speed), but one machine makes them all, and there is neither room nor noise. Scores on it say that the
+machinery works; they say nothing about real speech.
 
     DIR/train/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac, <speaker>-<chapter>.trans.txt   as LibriSpeech
     DIR/train.json                                      speaker index, for training on mixtures made on the fly

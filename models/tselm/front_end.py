@@ -50,6 +50,10 @@ class FrontEnd:
             return torch.stack(features, dim=2)
         return self.tokenizer.quantizer(features)
 
+    def tokens(self, mixture: torch.Tensor) -> torch.Tensor:
+        """The mixture's tokens [B, N, K], whichever form ``encode_mixture`` gave it in."""
+        return self.tokenizer.quantizer(mixture.unbind(dim=2)) if self.mix_continuous else mixture
+
     def encode(self, wav: torch.Tensor) -> torch.Tensor:
         """Tokens of the enrolment, or of the clean target: [B, T] -> [B, N, K]."""
         return self.tokenizer.encode(wav)

@@ -19,6 +19,9 @@ from utils.task import Batch, Media, Networks, Objective, Task
 class TokenPrediction(Task):
     """Cross-entropy against the target's tokens; the error is the percentage of wrong positions.
 
+    Validation also tells ``copy_error``, the error of answering with the mixture's own tokens: what a network must
+    beat before it has learnt anything about talkers.
+
     A batch holds ``mixture`` [B, T], ``target`` [B, T] and ``enrolment`` [B, R].
 
     Args:
@@ -70,9 +73,11 @@ class TokenPrediction(Task):
         logits = self.network(*inputs)
         wrong = 100 * wrong_tokens(logits.argmax(dim=-1), target)
         positions = target[..., 0].numel()
+        copied = self.front_end.tokens(inputs[0])
         metrics = {
             "loss": (token_cross_entropy(logits, target) * target.numel(), target.numel()),
             "error": (wrong.sum(), target.numel()),
+            "copy_error": (100 * wrong_tokens(copied, target).sum(), target.numel()),
         }
         for name, count in zip(self.tokenizer.codebook_names, wrong, strict=True):
             metrics[f"error_{name}"] = (count, positions)

@@ -104,7 +104,8 @@ def test_an_array_that_is_referred_to_twice(tmp_path):
 
 def test_files_of_older_versions(tmp_path, monkeypatch):
     """scikit-learn before 0.22 and its own joblib used other names, joblib before 1.2 no padding."""
-    model = fitted(random_state=np.random.RandomState(3))
+    model = copy.copy(fitted(random_state=np.random.RandomState(3)))
+    model.inertia_ = np.float64(model.inertia_)
     create = joblib.numpy_pickle.NumpyArrayWrapper.__init__
 
     def without_alignment(self, *args, **options):
@@ -231,6 +232,10 @@ SYSTEM = name("os", "system")
         "append to an object": KM + b")RI1\na.",
         "key that is a tuple": b"})I1\ns.",
         "object dtype": DTYPE + b"(S'O8'\nI0\nI1\ntR(I3\nS'|'\nNNNI-1\nI-1\nI63\ntb.",
+        "dtype that is a nest": b"]p0\n0"
+        + b"](g0\ng0\nep0\n0" * 60
+        + DTYPE
+        + b"(g0\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb.",
         "text dtype": DTYPE + b"(S'U1000000000'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI8\ntb.",
         "compound dtype": DTYPE + b"(S'f8'\nI0\nI1\ntR(I3\nS'<'\nN(S'a'\nt}I-1\nI-1\nI0\ntb.",
         "reconstructor of another base": name("copy_reg", "_reconstructor") + b"(cnumpy\ndtype\ncnumpy\ndtype\nNtR.",

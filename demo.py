@@ -1,0 +1,148 @@
+"""The whole system in a few minutes on a CPU, from nothing: `make demo`, or `python demo.py --help`.
+
+Makes synthetic voices, toy frozen parts, trains a toy TSELM, extracts a test list with two processes, and prints the
+token error beside the error of copying the mixture's tokens. The encoder and the vocoder have random weights: the
+tokens carry something to predict, but what is heard in the output is noise, not speech.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CLUSTERS, LAYERS = 50, (1, 3, 7)  # as in config/tselm_toy.yaml
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", default="exp/demo", type=Path, metavar="DIR", help="where all goes (%(default)s)")
+    parser.add_argument("--hours", default=0.5, type=float, help="of synthetic training speech (%(default)s)")
+    parser.add_argument("--epochs", default=3, type=int, help="of toy training (%(default)s)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    data, toy, out = args.output / "data", args.output / "toy", args.output / "extracted"
+    started = time.time()
+
+    step("synthetic voices: training speech, and dev and test mixtures of other voices")
+    run("-m", "data.prepare.synthetic", "--output", data, "--hours", args.hours)
+
+    step("toy frozen parts: a WavLM and a vocoder with RANDOM weights, and k-means on the WavLM's features")
+    if not (toy / "vocoder").exists():
+        make_toy_parts(toy, data / "train.json")
+    print(f"in {toy}")
+
+    step("training (Ctrl-C saves; the same command continues)")
+    paths = {"wavlm_path": toy / "wavlm", "kmeans_path": toy / "kmeans", "hifi_gan_path": toy / "vocoder"}
+    lists = {
+        "tr_data_scp_path": data / "train.json",
+        "cv_mix_path": data / "dev/mix_clean.scp",
+        "cv_ref_path": data / "dev/aux_s1.scp",
+        "cv_clean_path": data / "dev/s1.scp",
+    }
+    recipe, log, ckpt = "config/tselm_toy.yaml", args.output / "log", args.output / "ckpt"
+    where = ("--config_path", recipe, "--log", log, "--ckpt_path", ckpt)
+    run("train.py", *where, *overrides({**paths, **lists, "epoch": args.epochs}))
+
+    step("extraction of the test mixtures with two processes")
+    run(
+        "inference.py",
+        "-scp",
+        data / "test",
+        "-config",
+        recipe,
+        "-ckpt",
+        ckpt / "best.pth",
+        "--output",
+        out,
+        "-gpus",
+        "cpu",
+        "-proc",
+        2,
+        *overrides(paths),
+    )
+
+    step("result")
+    report(log / "metrics.jsonl", out)
+    print(f"all of it took {(time.time() - started) / 60:.1f} minutes; TensorBoard: tensorboard --logdir {log}")
+    return 0
+
+
+def step(title: str) -> None:
+    print(f"\n== {title}", flush=True)
+
+
+def overrides(values: dict[str, object]) -> list[str]:
+    return [text for key, value in values.items() for text in ("--override", f"{key}={value}")]
+
+
+def run(*command: object) -> None:
+    """Run one of the project's programs, and show its command line."""
+    arguments = [str(part) for part in command]
+    print("$ python " + shlex.join(arguments), flush=True)
+    status = subprocess.run([sys.executable, *arguments], check=False).returncode
+    if status:
+        raise SystemExit(status)
+
+
+def make_toy_parts(folder: Path, speakers: Path) -> None:
+    """Write ``wavlm``, ``kmeans`` and ``vocoder`` folders, in the forms that recipes read."""
+    import torch
+    from safetensors.torch import save_file
+    from sklearn.cluster import MiniBatchKMeans
+    from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
+    from transformers import WavLMConfig, WavLMModel
+
+    from data import audio
+    from data.speakers import read_speakers
+    from models.wavlm import WavLM
+
+    torch.manual_seed(0)
+    config = WavLMConfig(
+        hidden_size=64, num_hidden_layers=max(LAYERS), num_attention_heads=4, intermediate_size=128,
+        conv_dim=[64] * 7, feat_extract_norm="layer", do_stable_layer_norm=True,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
+    )  # fmt: skip
+    WavLMModel(config).save_pretrained(folder / "wavlm")
+
+    encoder = WavLM(folder / "wavlm", layers=LAYERS)
+    utterances = [path for paths in read_speakers(speakers).values() for path in paths[:4]]
+    features = [encoder(torch.from_numpy(audio.read(path))[None]) for path in utterances]
+    centres = {}
+    for position, layer in enumerate(LAYERS):
+        frames = torch.cat([hidden[position][0] for hidden in features]).numpy()
+        fitted = MiniBatchKMeans(CLUSTERS, batch_size=4096, n_init=3, random_state=0).fit(frames)
+        centres[f"layer_{layer}"] = torch.from_numpy(fitted.cluster_centers_)
+    (folder / "kmeans").mkdir()
+    save_file(centres, folder / "kmeans/kmeans.safetensors")
+
+    arguments = dict(
+        in_channels=32, out_channels=1, resblock_type="1", resblock_dilation_sizes=[[1, 3, 5]] * 3,
+        resblock_kernel_sizes=[3, 7, 11], upsample_kernel_sizes=[11, 8, 8, 4, 4], upsample_initial_channel=64,
+        upsample_factors=[5, 4, 4, 2, 2], vocab_size=len(LAYERS) * CLUSTERS + 1, embedding_dim=32, attn_dim=16,
+    )  # fmt: skip
+    (folder / "vocoder").mkdir()
+    save_file(UnitHifiganGenerator(**arguments).state_dict(), folder / "vocoder/vocoder.safetensors")
+    (folder / "vocoder/vocoder.json").write_text(json.dumps(arguments, indent=1))
+
+
+def report(metrics: Path, out: Path) -> None:
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    print("dev token error, percent (lower is better)")
+    for line in lines:
+        if line["kind"] == "valid":
+            print(
+                f"  epoch {line['epoch']:3d}: {line['error']:5.1f}   copying the mixture's tokens: {line['copy_error']:.1f}"
+            )
+    print(f"{len(list(out.glob('*.wav')))} files in {out} (noise, not speech: the vocoder here is untrained)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
