@@ -95,13 +95,13 @@ def run(*command: object) -> None:
 def make_toy_parts(folder: Path, speakers: Path) -> None:
     """Write ``wavlm``, ``kmeans`` and ``vocoder`` folders, in the forms that recipes read."""
     import torch
-    from safetensors.torch import save_file
     from sklearn.cluster import MiniBatchKMeans
     from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
     from transformers import WavLMConfig, WavLMModel
 
     from data import audio
     from data.speakers import read_speakers
+    from models.released import write_kmeans, write_vocoder
     from models.wavlm import WavLM
 
     torch.manual_seed(0)
@@ -110,7 +110,12 @@ def make_toy_parts(folder: Path, speakers: Path) -> None:
         conv_dim=[64] * 7, feat_extract_norm="layer", do_stable_layer_norm=True,
         num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
     )  # fmt: skip
-    WavLMModel(config).save_pretrained(folder / "wavlm")
+    model = WavLMModel(config)
+    # The first convolution keeps its random filters; the others only average over time. So the features are the
+    # energies in random frequency bands, which speech shapes, and not the phases, which it does not.
+    for layer in model.feature_extractor.conv_layers[1:]:
+        layer.conv.weight.data.copy_(torch.eye(64)[:, :, None].expand_as(layer.conv.weight))
+    model.save_pretrained(folder / "wavlm")
 
     encoder = WavLM(folder / "wavlm", layers=LAYERS)
     utterances = [path for paths in read_speakers(speakers).values() for path in paths[:4]]
@@ -119,28 +124,24 @@ def make_toy_parts(folder: Path, speakers: Path) -> None:
     for position, layer in enumerate(LAYERS):
         frames = torch.cat([hidden[position][0] for hidden in features]).numpy()
         fitted = MiniBatchKMeans(CLUSTERS, batch_size=4096, n_init=3, random_state=0).fit(frames)
-        centres[f"layer_{layer}"] = torch.from_numpy(fitted.cluster_centers_)
-    (folder / "kmeans").mkdir()
-    save_file(centres, folder / "kmeans/kmeans.safetensors")
+        centres[layer] = torch.from_numpy(fitted.cluster_centers_)
+    write_kmeans(folder / "kmeans", centres)
 
     arguments = dict(
         in_channels=32, out_channels=1, resblock_type="1", resblock_dilation_sizes=[[1, 3, 5]] * 3,
         resblock_kernel_sizes=[3, 7, 11], upsample_kernel_sizes=[11, 8, 8, 4, 4], upsample_initial_channel=64,
         upsample_factors=[5, 4, 4, 2, 2], vocab_size=len(LAYERS) * CLUSTERS + 1, embedding_dim=32, attn_dim=16,
     )  # fmt: skip
-    (folder / "vocoder").mkdir()
-    save_file(UnitHifiganGenerator(**arguments).state_dict(), folder / "vocoder/vocoder.safetensors")
-    (folder / "vocoder/vocoder.json").write_text(json.dumps(arguments, indent=1))
+    write_vocoder(folder / "vocoder", arguments, UnitHifiganGenerator(**arguments).state_dict())
 
 
 def report(metrics: Path, out: Path) -> None:
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    valid = [line for line in lines if line["kind"] == "valid"]
     print("dev token error, percent (lower is better)")
-    for line in lines:
-        if line["kind"] == "valid":
-            print(
-                f"  epoch {line['epoch']:3d}: {line['error']:5.1f}   copying the mixture's tokens: {line['copy_error']:.1f}"
-            )
+    print(f"  copying the mixture's tokens: {valid[-1]['copy_error']:.1f}")
+    for line in valid:
+        print(f"  trained, after epoch {line['epoch']} ({line['step']} steps): {line['error']:.1f}")
     print(f"{len(list(out.glob('*.wav')))} files in {out} (noise, not speech: the vocoder here is untrained)")
 
 

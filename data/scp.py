@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from utils.files import write_text
+
 _SHOWN = 5  # how many names of each kind an error shows
 
 
@@ -66,9 +68,7 @@ def write_scp(path: str | os.PathLike, entries: Mapping[str, str | os.PathLike])
             raise ValueError(f"a name in {path} must not be empty or hold white space: {name!r}")
         audio = Path(audio).absolute()
         lines.append(f"{name} {audio.relative_to(folder) if audio.is_relative_to(folder) else audio}\n")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("".join(lines), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, "".join(lines))
 
 
 def _parse(path: Path) -> tuple[dict[str, Path], list[str]]:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from utils.files import write_json
 from utils.safe_load import load_torch
 
 log = logging.getLogger(__name__)
@@ -56,10 +57,7 @@ def write_speakers(path: str | os.PathLike, speakers: Mapping[str, Sequence[str 
         return str(audio.relative_to(folder) if audio.is_relative_to(folder) else audio)
 
     index = {speaker: [portable(audio) for audio in paths] for speaker, paths in speakers.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, index)
 
 
 def _is_list_of_paths(value: object) -> bool:

@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -21,6 +22,7 @@ from torch import Tensor
 from models.released_checkpoint import STAND_INS, ReleasedCheckpoint, compare_frozen, parse_checkpoint, read_checkpoint
 from models.released_folders import kmeans_layers, newer_names, read_kmeans, read_vocoder
 from utils import checkpoint
+from utils.entry import report_errors
 
 __all__ = [
     "STAND_INS",
@@ -31,26 +33,37 @@ __all__ = [
     "read_checkpoint",
     "read_kmeans",
     "read_vocoder",
+    "write_kmeans",
+    "write_vocoder",
 ]
 
 
+def write_kmeans(folder: str | os.PathLike, centres: Mapping[int, Tensor]) -> list[Path]:
+    """Write the centres [V, D] of each layer to ``kmeans.safetensors``, as the tensors ``layer_{l}``."""
+    tensors = _independent({f"layer_{layer}": value for layer, value in centres.items()})
+    return [_write(Path(folder) / "kmeans.safetensors", lambda path: save_file(tensors, path))]
+
+
+def write_vocoder(folder: str | os.PathLike, arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[Path]:
+    """Write the arguments and the state dict of a ``UnitHifiganGenerator`` as ``vocoder.json`` and ``.safetensors``."""
+    tensors = _independent(state)
+    text = json.dumps({"generator": "UnitHifiganGenerator", "arguments": dict(arguments)}, indent=1) + "\n"
+    # the settings last: a folder that has them is complete
+    return [
+        _write(Path(folder) / "vocoder.safetensors", lambda path: save_file(tensors, path)),
+        _write(Path(folder) / "vocoder.json", lambda path: path.write_text(text, encoding="utf-8")),
+    ]
+
+
 def convert_kmeans(folder: Path, output: Path) -> list[Path]:
-    """Write every layer of a k-means folder to ``output/kmeans.safetensors``, as the tensors ``layer_{l}``."""
+    """Every layer of a k-means folder to ours."""
     layers = kmeans_layers(folder)
-    tensors = {f"layer_{layer}": c for layer, c in zip(layers, read_kmeans(folder, layers), strict=True)}
-    return [_write(output / "kmeans.safetensors", lambda path: save_file(tensors, path))]
+    return write_kmeans(output, dict(zip(layers, read_kmeans(folder, layers), strict=True)))
 
 
 def convert_vocoder(folder: Path, output: Path) -> list[Path]:
-    """Write a vocoder folder to ``output/vocoder.json`` and ``output/vocoder.safetensors``."""
-    arguments, state = read_vocoder(folder)
-    tensors = _independent(state)
-    text = json.dumps({"generator": "UnitHifiganGenerator", "arguments": arguments}, indent=1) + "\n"
-    # the settings last: a folder that has them is complete
-    return [
-        _write(output / "vocoder.safetensors", lambda path: save_file(tensors, path)),
-        _write(output / "vocoder.json", lambda path: path.write_text(text, encoding="utf-8")),
-    ]
+    """A vocoder folder to ours."""
+    return write_vocoder(output, *read_vocoder(folder))
 
 
 def convert_checkpoint(file: Path, output: Path) -> list[Path]:
@@ -61,18 +74,14 @@ def convert_checkpoint(file: Path, output: Path) -> list[Path]:
     return [output]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    convert: Callable[[Path, Path], list[Path]] = options.convert
-    try:
-        for path in convert(options.source, options.output):
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = _parser().parse_args(argv)
+    with report_errors() as outcome:
+        for path in options.convert(options.source, options.output):
             with open(path, "rb") as file:
                 print(f"wrote {path}  sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}")
-    except (ValueError, OSError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    return 0
+    return outcome.status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _independent(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _independent(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies, none a view of another or of a mapped file: a view would be saved with all it is a view of."""
     return {name: value.detach().clone().contiguous() for name, value in tensors.items()}
 

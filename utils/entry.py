@@ -29,7 +29,7 @@ def report_errors(debug: bool = False) -> Iterator[Outcome]:
         print(f"error: {describe(error)}", file=sys.stderr, flush=True)
         outcome.status = 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
+        print("interrupted: run the same command again to go on", file=sys.stderr, flush=True)
         outcome.status = 130
 
 

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from data.audio import SAMPLE_RATE
 from data.scp import read_aligned, write_scp
+from utils.entry import report_errors
 
 ENROLMENT = "aux_s1"
 _REQUIRED = ("mix_clean", "s1", ENROLMENT)
@@ -74,7 +75,7 @@ def collect(
             ) from error
 
 
-def check(utterances: Sequence[tuple[str, Mapping[str, Path]]], *, progress: bool = True) -> tuple[float, list[str]]:
+def check(utterances: Sequence[tuple[str, Mapping[str, Path]]]) -> tuple[float, list[str]]:
     """Open every header.
 
     Returns:
@@ -86,8 +87,7 @@ def check(utterances: Sequence[tuple[str, Mapping[str, Path]]], *, progress: boo
     """
     paths = [path for _, roles in utterances for path in roles.values()]
     with ThreadPoolExecutor(_THREADS) as pool:
-        hidden = None if progress else True  # None: shown on a terminal only
-        results = tqdm(pool.map(_header, paths), total=len(paths), desc="headers", unit=" files", disable=hidden)
+        results = tqdm(pool.map(_header, paths), total=len(paths), desc="headers", unit=" files", disable=None)
         headers = dict(zip(paths, results, strict=True))
 
     unreadable = [header for header in headers.values() if isinstance(header, str)]
@@ -128,12 +128,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--enrolment", metavar="LIST", help="a list, 'name path', in place of the folder aux_s1 (paths relative to it)"
     )
     args = parser.parse_args(argv)
-    try:
+    with report_errors() as outcome:
         _run(Path(args.folder), args.output, args.enrolment)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return outcome.status
 
 
 def _run(folder: Path, output: str | None, enrolment: str | None) -> None:
@@ -147,7 +144,6 @@ def _run(folder: Path, output: str | None, enrolment: str | None) -> None:
         )
     # Resolved, because write_scp compares with the list's real folder to find what can be relative.
     target = Path(output or folder).resolve()
-    target.mkdir(parents=True, exist_ok=True)
     for role in utterances[0][1]:
         write_scp(target / f"{role}.scp", {name: paths[role] for name, paths in utterances})
     written = ", ".join(f"{role}.scp" for role in utterances[0][1])

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from data.audio import SAMPLE_RATE, num_samples
 from data.speakers import write_speakers
+from utils.entry import report_errors
 
 _SUFFIXES = (".flac", ".wav")
 _SHOWN = 50  # how many problems are listed
@@ -46,7 +47,7 @@ class Corpus:
         return sum(len(paths) < 2 for paths in self.speakers.values())
 
 
-def scan(folders: Sequence[str | os.PathLike], *, progress: bool = True) -> Corpus:
+def scan(folders: Sequence[str | os.PathLike]) -> Corpus:
     """Find the utterances below ``folders`` and open their headers.
 
     The order depends neither on the file system nor on the order of the folders: speakers are sorted by name,
@@ -71,7 +72,7 @@ def scan(folders: Sequence[str | os.PathLike], *, progress: bool = True) -> Corp
     paths = [utterances[name] for name in sorted(utterances)]
     speakers: dict[str, list[Path]] = {}
     samples = 0
-    for path, result in zip(paths, _lengths(paths, progress=progress), strict=True):
+    for path, result in zip(paths, _lengths(paths), strict=True):
         if isinstance(result, str):
             problems.append(result)
         else:
@@ -92,11 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", required=True, metavar="FILE.json", help="paths below its folder become relative")
     parser.add_argument("--strict", action="store_true", help="write no index if any file cannot be used")
     args = parser.parse_args(argv)
-    try:
-        return _run(args.folders, Path(args.output), strict=args.strict)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with report_errors() as outcome:
+        outcome.status = _run(args.folders, Path(args.output), strict=args.strict)
+    return outcome.status
 
 
 def _run(folders: Sequence[str], output: Path, *, strict: bool) -> int:
@@ -160,7 +159,7 @@ def _misplaced(path: Path) -> str | None:
     return None
 
 
-def _lengths(paths: Sequence[Path], *, progress: bool) -> Iterable[int | str]:
+def _lengths(paths: Sequence[Path]) -> Iterable[int | str]:
     """Lengths in samples at 16 kHz, in the order of ``paths``; the reason instead where a file cannot be used."""
 
     def length(path: Path) -> int | str:
@@ -170,8 +169,7 @@ def _lengths(paths: Sequence[Path], *, progress: bool) -> Iterable[int | str]:
             return str(error)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        hidden = None if progress else True  # None: shown on a terminal only
-        yield from tqdm(pool.map(length, paths), total=len(paths), desc="headers", unit=" files", disable=hidden)
+        yield from tqdm(pool.map(length, paths), total=len(paths), desc="headers", unit=" files", disable=None)
 
 
 if __name__ == "__main__":

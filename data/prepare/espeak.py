@@ -1,0 +1,119 @@
+"""espeak-ng, which says the sentences of the synthetic corpus: a binding to its C library.
+
+It is under the GPL, version 3, so it is an optional package, and is loaded here and nowhere else. Tried on Linux.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+SAMPLE_RATE = 22050
+_INSTALL = "pip install -r requirements-synthetic.txt"
+_SYNCHRONOUS, _NEVER_EXIT = 2, 0x8000  # espeak_Initialize: output to a callback; return an error, do not exit
+_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4  # espeak_SetParameter
+_CHARACTERS, _UTF8 = 1, 1  # espeak_Synth: how position is counted; encoding
+_QUIET = 50  # volume; at espeak-ng's 100 some timbres clip
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+
+
+class EspeakError(OSError):
+    """espeak-ng is not installed, is incomplete, or fails."""
+
+
+def say(
+    text: str, *, accent: str, timbre: str, words_per_minute: int, pitch: int, pitch_range: int, seed: int
+) -> np.ndarray:
+    """Say a sentence. A pure function of its arguments, whatever was said before.
+
+    Args:
+        accent: one of espeak-ng's Germanic languages, such as ``en-US``.
+        timbre: one of its variants, such as ``f1``.
+        words_per_minute, pitch, pitch_range: on espeak-ng's scales; the last two from 0 to 99.
+        seed: of the noise of breath.
+
+    Returns:
+        [T] float64 in [-1, 1] at 22,050 Hz.
+
+    Raises:
+        EspeakError: it is not installed, fails, or lacks the accent or the timbre.
+    """
+    chunks = []
+
+    def collect(samples: int | None, number: int, _events: int | None) -> int:
+        if samples and number > 0:
+            chunks.append(ctypes.string_at(samples, 2 * number))
+        return 0  # go on
+
+    callback = _CALLBACK(collect)
+    voice = f"{accent}+{timbre}"
+    with _library() as library:
+        # espeak-ng says nothing if only the timbre is missing, and takes its standard one.
+        known = Path(_loader().get_data_path(), "voices", "!v", timbre).is_file()
+        if library.espeak_SetVoiceByName(f"gmw/{voice}".encode()) != 0 or not known:
+            raise EspeakError(f"this espeak-ng lacks the voice {voice}: {_INSTALL}")
+        library.espeak_SetSynthCallback(callback)
+        settings = {_RATE: words_per_minute, _VOLUME: _QUIET, _PITCH: pitch, _RANGE: pitch_range}
+        for parameter, value in settings.items():
+            library.espeak_SetParameter(parameter, value, 0)
+        library.espeak_ng_SetRandSeed(ctypes.c_long(seed))  # two sources of breath noise: its own, and libc's
+        ctypes.CDLL(None).srand(ctypes.c_uint(seed))
+        encoded = text.encode() + b"\0"
+        if library.espeak_Synth(encoded, len(encoded), 0, _CHARACTERS, 0, _UTF8, None, None) != 0 or not chunks:
+            raise EspeakError(f"espeak-ng said nothing for {text!r} with the voice {voice}")
+    return np.frombuffer(b"".join(chunks), dtype="<i2") / 32768
+
+
+def version() -> str:
+    """The version of espeak-ng. Raises EspeakError if it cannot be used."""
+    with _library() as library:
+        library.espeak_Info.restype = ctypes.c_char_p
+        return library.espeak_Info(None).decode()
+
+
+def _loader() -> ModuleType:
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise EspeakError(f"synthetic speech needs espeak-ng, an optional package (GPL): {_INSTALL}") from error
+    return espeakng_loader
+
+
+@contextlib.contextmanager
+def _library() -> Iterator[ctypes.CDLL]:
+    """espeak-ng, loaded anew, and unloaded at the end.
+
+    It keeps its state (phase, flutter, random numbers) in static variables that neither a new voice nor
+    espeak_Initialize resets, so that a sentence would depend on those before it. Loading takes 3 ms.
+    """
+    import _ctypes  # for dlclose: ctypes has no public way to unload
+
+    loader = _loader()
+    library = ctypes.CDLL(loader.get_library_path())
+    with _short(loader.get_data_path()) as data:
+        if library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(data), _NEVER_EXIT) != SAMPLE_RATE:
+            raise EspeakError(f"espeak-ng cannot read its data in {data}: {_INSTALL}")
+        try:
+            yield library
+        finally:
+            library.espeak_Terminate()  # ends its thread, which must not outlive the code
+            _ctypes.dlclose(library._handle)
+
+
+@contextlib.contextmanager
+def _short(path: str) -> Iterator[str]:
+    """The path, or a link to it: espeak-ng has room for fewer than 160 characters."""
+    if len(os.fsencode(path)) < 140:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, "data")
+        link.symlink_to(path)
+        yield str(link)

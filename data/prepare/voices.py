@@ -1,0 +1,172 @@
+"""The voices of the synthetic corpus: which there are, which a split gets, and how one says a sentence.
+
+A voice is an accent and a timbre of espeak-ng's, a fundamental frequency, a length of the vocal tract and a speed.
+Training, dev and test share no timbre.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import resample_poly
+
+from data.audio import SAMPLE_RATE
+from data.prepare import espeak
+
+# espeak-ng's timbres that sound like a voice. Left out: whispers, croaks and robots (hardly periodic, or with an echo),
+# those that overload the synthesizer, near copies (long-term spectra closer than about 1 dB) and those whose F0 cannot
+# be moved far enough. The numbers, (base, spread) in Hz, give the median F0 at espeak-ng's settings of pitch and range:
+#     base * 2 ** ((pitch - 50) / 50) + spread * (0.58 + 0.42 * pitch_range / 50)
+# They were fitted to statements in three accents, and are right within 2 %.
+_TIMBRES = {
+    "F": {
+        "Andrea": (188, 57), "anika": (194, 78), "aunty": (198, -24), "belinda": (190, 38), "f1": (128, 51),
+        "f2": (132, 63), "f3": (129, 82), "f5": (149, 56), "grandma": (105, 98), "linda": (190, 38),
+        "shelby": (88, 91), "steph": (160, 24), "steph2": (160, 24),
+    },
+    "M": {
+        "Alex": (96, 8), "Andy": (75, 21), "Denis": (69, 30), "Diogo": (73, 32), "Gene2": (91, 23), "Lee": (75, 21),
+        "Mario": (64, 44), "Michael": (63, 44), "Reed": (75, 41), "adam": (70, 31), "ed": (80, 46), "edward": (71, 31),
+        "gustave": (69, 37), "iven2": (65, 35), "iven4": (65, 35), "john": (72, 30), "kaukovalta": (59, 42),
+        "klatt4": (70, 32), "m3": (69, 36), "m6": (72, 29), "m7": (64, 42), "m8": (55, 30), "marcelo": (51, 46),
+        "max": (69, 33), "miguel": (71, 40), "mike2": (56, 34), "norbert": (72, 31), "paul": (60, 25),
+        "quincy": (55, 31), "robert": (50, 48), "sandro": (68, 31), "travis": (64, 38), "victor": (69, 26),
+    },
+}  # fmt: skip
+_HELD_OUT = {"F": 3, "M": 6}  # how many timbres only dev, and only test, has
+_ACCENTS = "en en-029 en-GB-scotland en-GB-x-gbclan en-GB-x-gbcwmd en-GB-x-rp en-US en-US-nyc".split()
+_F0 = {"F": (160, 182, 208, 237, 270), "M": (82, 95, 111, 129, 150)}  # Hz, in steps of 14 to 16 %
+# Formants are moved by taking espeak-ng's 22,050 Hz for another rate, as a longer or shorter vocal tract would do.
+# These rates, 9 % less to 9 % more, make short resampling filters.
+_RATES = (20000, 20800, 21600, 22400, 23200, 24000)
+_FIRST_ID = {"train": 1001, "dev": 5001, "test": 7001}
+
+
+@dataclass(frozen=True)
+class Voice:
+    """All that makes a speaker: the same settings, the same voice."""
+
+    sex: str  # F or M
+    accent: str  # espeak-ng's language file
+    timbre: str  # espeak-ng's variant file
+    source_rate: int  # Hz; one of _RATES
+    words_per_minute: int
+    pitch: int  # espeak-ng's scale, 0 to 99
+    pitch_range: int  # the same
+
+    @property
+    def stretch(self) -> float:
+        """What taking one rate for another does to formants, F0 and speed."""
+        return self.source_rate / espeak.SAMPLE_RATE
+
+    @property
+    def f0(self) -> float:
+        """The median F0 of its statements in Hz."""
+        base, spread = _TIMBRES[self.sex][self.timbre]
+        return self.stretch * (base * 2 ** ((self.pitch - 50) / 50) + spread * _share(self.pitch_range))
+
+
+def num_voices(split: str) -> int:
+    """How many voices there are that differ in more than accent, speed and pitch range."""
+    timbres = min(len(_timbres(sex, split, seed=0)) for sex in _TIMBRES)
+    return len(_TIMBRES) * timbres * len(_F0["F"]) * len(_RATES)
+
+
+def draw_voices(split: str, number: int, *, seed: int) -> dict[str, Voice]:
+    """The voices of a split, women and men in turn; no two splits share a timbre.
+
+    Each timbre serves once before one serves twice, then with another F0 and another vocal tract.
+
+    Returns:
+        speaker ID (a number, as in LibriSpeech) -> voice.
+    """
+    rng = random.Random(f"voices {seed} {split}")
+    streams = {sex: _combinations(_timbres(sex, split, seed=seed), rng) for sex in _TIMBRES}
+    voices = {}
+    for index, sex in zip(range(number), itertools.cycle(_TIMBRES), strict=False):
+        timbre, level, source_rate = next(streams[sex])
+        # espeak-ng is asked for this F0, which the change of rate will then shift.
+        f0 = _F0[sex][level] * rng.uniform(0.97, 1.03) * espeak.SAMPLE_RATE / source_rate
+        base, spread = _TIMBRES[sex][timbre]
+        # A range that grows with F0 is about the same in semitones, as people's is.
+        pitch_range = min(max(round(rng.uniform(35, 70) * f0 / (base + spread)), 20), 90)
+        ratio = (f0 - spread * _share(pitch_range)) / base
+        voices[str(_FIRST_ID[split] + index)] = Voice(
+            sex=sex,
+            accent=rng.choice(_ACCENTS),
+            timbre=timbre,
+            source_rate=source_rate,
+            words_per_minute=rng.randint(150, 195),
+            pitch=min(round(50 + 50 * math.log2(max(ratio, 0.5))), 97),
+            pitch_range=pitch_range,
+        )
+    return voices
+
+
+def speak(voice: Voice, text: str, *, seed: int) -> np.ndarray:
+    """Say a sentence. A pure function of its arguments, whatever was said before.
+
+    Rate and pitch vary a little from sentence to sentence, and a short silence is put before and after.
+
+    Returns:
+        [T] float64 at 16 kHz, of RMS 1.
+
+    Raises:
+        EspeakError: espeak-ng is not installed, fails, or lacks the voice.
+    """
+    rng = random.Random(f"{seed} {voice} {text}")
+    wav = espeak.say(
+        text,
+        accent=voice.accent,
+        timbre=voice.timbre,
+        words_per_minute=round(voice.words_per_minute * rng.uniform(0.95, 1.05) / voice.stretch),
+        pitch=max(voice.pitch + rng.randint(-2, 2), 0),
+        pitch_range=voice.pitch_range,
+        seed=rng.getrandbits(31),
+    )
+    divisor = math.gcd(voice.source_rate, SAMPLE_RATE)
+    wav = _trim(resample_poly(wav, SAMPLE_RATE // divisor, voice.source_rate // divisor))
+    wav = np.pad(wav, [round(rng.uniform(0.05, longest) * SAMPLE_RATE) for longest in (0.3, 0.4)])
+    return wav / rms(wav)
+
+
+def rms(wav: np.ndarray) -> float:
+    return math.sqrt(np.square(wav).mean())
+
+
+def _share(pitch_range: int) -> float:
+    """How much of a timbre's spread the median F0 gets at a setting of espeak-ng's range."""
+    return 0.58 + 0.42 * pitch_range / 50
+
+
+def _timbres(sex: str, split: str, *, seed: int) -> list[str]:
+    names = random.Random(f"timbres {seed}").sample(sorted(_TIMBRES[sex]), len(_TIMBRES[sex]))
+    held_out = _HELD_OUT[sex]
+    return {"dev": names[:held_out], "test": names[held_out : 2 * held_out], "train": names[2 * held_out :]}[split]
+
+
+def _combinations(timbres: Sequence[str], rng: random.Random) -> Iterator[tuple[str, int, int]]:
+    """All (timbre, number of the F0, rate): each timbre once, then each once again with both others changed, ..."""
+    levels = len(_F0["F"])
+    starts = [(timbre, rng.randrange(levels), rng.randrange(len(_RATES))) for timbre in timbres]
+    # 5 levels and 6 rates have no common divisor, so stepping through both at once meets all 30 pairs.
+    for turn in range(levels * len(_RATES)):
+        for timbre, level, rate in starts:
+            yield timbre, (level + 2 * turn) % levels, _RATES[(rate + turn) % len(_RATES)]
+
+
+def _trim(wav: np.ndarray) -> np.ndarray:
+    """Cut espeak-ng's own silences, long and always the same, leaving 30 ms with a fade."""
+    frame, margin = 160, 480  # samples at 16 kHz
+    energy = np.square(wav[: len(wav) // frame * frame]).reshape(-1, frame).sum(axis=1)
+    loud = np.flatnonzero(energy > energy.max() * 10**-4.5)
+    wav = wav[max(loud[0] * frame - margin, 0) : (loud[-1] + 1) * frame + margin].copy()
+    ramp = np.linspace(0, 1, frame)
+    wav[:frame] *= ramp
+    wav[-frame:] *= ramp[::-1]
+    return wav

@@ -1,0 +1,27 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.toy import RECIPE, settings
+from utils.recipe import Recipe
+
+
+@pytest.fixture(autouse=True, scope="session")
+def two_threads() -> None:
+    """The reference's numbers were made with two threads; with others, the last bits differ."""
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """The reference's tokenizer."""
+    return Recipe(RECIPE, overrides=settings()).build("tokenizer")["tokenizer"]
+
+
+@pytest.fixture(scope="session")
+def vocoder():
+    """The reference's vocoder."""
+    return Recipe(RECIPE, overrides=settings()).build("vocoder")["vocoder"]
