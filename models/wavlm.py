@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +25,8 @@ class WavLM(Frozen):
     Args:
         source: folder in the Hugging Face format, or a name on the hub such as ``microsoft/wavlm-large``.
         layers: indices into transformers' ``hidden_states``: 0 is the input of the first layer, ``l`` the output of
-            the l-th. In a model with pre-norm layers, as WavLM-Large, only the last index has the final LayerNorm.
+            the l-th. In a model with pre-norm layers, as WavLM-Large, only the last index (24 there) has the final
+            LayerNorm: it is ``last_hidden_state``.
         normalize: bring every utterance to zero mean and unit variance first, as WavLM-Large expects.
 
     Raises:
@@ -88,10 +91,13 @@ class WavLM(Frozen):
             x = encoder.layer_norm(x)
         kept = {0: x} if 0 in self.layers else {}
         position_bias = None
-        for index, layer in enumerate(encoder.layers, 1):
-            x, position_bias = layer(x, attention_mask=mask, position_bias=position_bias)[:2]
-            if index in self.layers:
-                kept[index] = x
+        with warnings.catch_warnings():
+            # transformers gives torch a boolean mask beside a bias of floats, which torch would rather not have
+            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+            for index, layer in enumerate(encoder.layers, 1):
+                x, position_bias = layer(x, attention_mask=mask, position_bias=position_bias)[:2]
+                if index in self.layers:
+                    kept[index] = x
         if self._has_final_norm:
             kept[max(self.layers)] = encoder.layer_norm(x)
         return [kept[layer] for layer in self.layers]
@@ -144,7 +150,7 @@ def _load(source: str | os.PathLike, *, highest: int) -> tuple[WavLMModel, int]:
         model, info = WavLMModel.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, local_files_only=is_folder
         )
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         where = "folder" if is_folder else "hub or in its cache (a local folder works too)"
         raise ValueError(f"cannot load a WavLM from {source} in the {where}: {error}") from error
     finally:

@@ -10,6 +10,7 @@ import ctypes
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -66,7 +67,11 @@ def say(
         library.espeak_ng_SetRandSeed(ctypes.c_long(seed))  # two sources of breath noise: its own, and libc's
         ctypes.CDLL(None).srand(ctypes.c_uint(seed))
         encoded = text.encode() + b"\0"
-        if library.espeak_Synth(encoded, len(encoded), 0, _CHARACTERS, 0, _UTF8, None, None) != 0 or not chunks:
+        arguments = (encoded, len(encoded), 0, _CHARACTERS, 0, _UTF8, None, None)
+        # In a thread, because Python handles signals in the main one: what they raise inside a callback is lost.
+        with ThreadPoolExecutor(1) as pool:
+            status = pool.submit(library.espeak_Synth, *arguments).result()
+        if status != 0 or not chunks:
             raise EspeakError(f"espeak-ng said nothing for {text!r} with the voice {voice}")
     return np.frombuffer(b"".join(chunks), dtype="<i2") / 32768
 

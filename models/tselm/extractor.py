@@ -145,8 +145,6 @@ class Extractor(nn.Module):
         enrolments, _ = _as_batch(enrolment, "enrolment")
         if len(mixtures) != len(enrolments):
             raise ValueError(f"{len(mixtures)} mixtures need as many enrolments, got {len(enrolments)}")
-        if mixtures.shape[-1] == 0:
-            raise ValueError("the mixture holds no samples")
         used = enrolments[:, : self.regi_length]
         if used.shape[-1] < self.grid.window:
             raise ValueError(f"the enrolment needs at least {self.grid.window} samples, got {used.shape[-1]}")
@@ -220,6 +218,8 @@ def _as_batch(wav: torch.Tensor | np.ndarray, name: str) -> tuple[torch.Tensor, 
         raise ValueError(f"the {name} must be floating point in [-1, 1], got {wav.dtype}")
     if wav.ndim not in (1, 2):
         raise ValueError(f"the {name} must be [T] or [B, T], got {list(wav.shape)}")
+    if wav.numel() == 0:
+        raise ValueError(f"the {name} holds no samples")
     if not bool(wav.isfinite().all()):
         raise ValueError(f"the {name} holds samples that are not finite (NaN or infinite)")
     return wav.float().reshape(-1, wav.shape[-1]), wav.ndim == 2

@@ -61,19 +61,19 @@ def test_order_of_the_folders_does_not_matter(corpus):
 
 def test_overlapping_folders_and_links_list_a_file_once(corpus):
     (corpus / "train-clean-360" / "loop").symlink_to(corpus)
-    found = librispeech.scan([corpus, corpus / "train-clean-100", corpus / "train-clean-360"], progress=False)
+    found = librispeech.scan([corpus, corpus / "train-clean-100", corpus / "train-clean-360"])
     assert (found.num_utterances, found.problems) == (8, [])
 
 
 def test_hours_count_samples_at_the_files_rate(tmp_path):
     add(tmp_path, "1-1-0000", seconds=2, rate=16000)
     add(tmp_path, "1-1-0001", seconds=2, rate=8000, suffix=".wav")
-    assert librispeech.scan([tmp_path], progress=False).seconds == pytest.approx(4)
+    assert librispeech.scan([tmp_path]).seconds == pytest.approx(4)
 
 
 def test_speaker_names_may_hold_dashes(tmp_path):
     add(tmp_path, "en-us-f3-1-0000")
-    assert list(librispeech.scan([tmp_path], progress=False).speakers) == ["en-us-f3"]
+    assert list(librispeech.scan([tmp_path]).speakers) == ["en-us-f3"]
 
 
 def test_what_cannot_be_used_is_listed_and_left_out(corpus, capsys):

@@ -3,12 +3,11 @@
 import hashlib
 import itertools
 import json
-import math
 import os
 import re
 import shutil
 import sys
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,9 @@ import soundfile as sf
 
 from data import audio, scp
 from data.prepare import synthetic
-from data.prepare.sentences import SPLITS, sentences, split_of, transcript
+from data.prepare.sentences import split_of, transcript
+from data.prepare.utterances import LEVEL_RANGE_DB, ROLES, plan_mixtures
+from data.prepare.voices import draw_voices, num_voices, speak
 from data.speakers import read_speakers
 
 pytest.importorskip("espeakng_loader", reason="requirements-synthetic.txt is not installed")
@@ -26,7 +27,7 @@ SIZE = synthetic.Size.of(0.01, speakers=4, dev=8, test=5)
 
 
 def make(folder: Path, size: synthetic.Size = SIZE, *, seed: int = 0, jobs: int = 1):
-    return synthetic.make(folder, size, seed=seed, jobs=jobs, progress=False)
+    return synthetic.make(folder, size, seed=seed, jobs=jobs)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -39,82 +40,6 @@ def corpus(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("synthetic") / "corpus"
     make(folder)
     return folder
-
-
-# What is said, and by whom
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_thousands_of_different_sentences_of_one_split(split):
-    texts = list(itertools.islice(sentences(split, "any seed"), 3000))
-    assert len({transcript(text) for text in texts}) > 2990  # the stream itself only promises different texts
-    assert {split_of(text) for text in texts} == {split}
-    assert all(7 <= len(text.split()) <= 23 for text in texts)
-    assert all(text.isascii() and "{" not in text for text in texts)
-    other = set(itertools.islice(sentences(split, "another seed"), 3000))
-    assert len(other & set(texts)) < 30
-
-
-def test_sentences_refuse_an_unknown_split():
-    with pytest.raises(ValueError, match="'valid'"):
-        next(sentences("valid", ""))
-
-
-def test_transcripts_are_written_as_in_librispeech():
-    assert transcript("On Monday, she couldn't find it.") == "ON MONDAY SHE COULDN'T FIND IT"
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_splits_share_neither_voices_nor_timbres(seed):
-    voices = {split: synthetic.draw_voices(split, 24, seed=seed) for split in SPLITS}
-    assert sum(map(len, voices.values())) == len(set().union(*voices.values())) == 72
-    timbres = [{voice.timbre for voice in voices[split].values()} for split in SPLITS]
-    assert sum(map(len, timbres)) == len(set().union(*timbres))
-
-
-def test_all_voices_differ_in_timbre_f0_or_vocal_tract():
-    number = synthetic.num_voices("train")
-    voices = synthetic.draw_voices("train", number, seed=0).values()
-    # Levels of F0 are 14 to 16 % apart, give or take 3 %.
-    assert len({(v.timbre, v.source_rate, round(math.log(v.f0, 1.15))) for v in voices}) > 0.95 * number
-    assert [v.sex for v in voices] == ["F", "M"] * (number // 2)
-
-
-def test_a_sentence_does_not_depend_on_those_before_it():
-    women_and_men = list(synthetic.draw_voices("train", 8, seed=0).values())
-    women_and_men.append(replace(women_and_men[1], timbre="klatt4"))  # another synthesizer inside espeak-ng
-    text, between = "The old baker painted a wooden ladder.", "Why did Naomi leave the harbour before breakfast?"
-    first = [synthetic.speak(voice, text, seed=1) for voice in women_and_men]
-    for voice, one in reversed(list(zip(women_and_men, first, strict=True))):
-        synthetic.speak(women_and_men[0], between, seed=2)
-        np.testing.assert_array_equal(synthetic.speak(voice, text, seed=1), one)
-    assert len({one.tobytes() for one in first}) == len(women_and_men)
-
-
-@pytest.mark.parametrize("speaker", ["1001", "1002", "1003", "1004"])
-def test_voices_have_the_f0_they_are_said_to_have(speaker):
-    voice = synthetic.draw_voices("train", 4, seed=3)[speaker]
-    texts = ["The old baker painted nine wooden ladders near the river.", "My uncle moved a broken mirror in a hurry."]
-    f0 = np.median(np.concatenate([_f0(synthetic.speak(voice, text, seed=0)) for text in texts]))
-    assert f0 == pytest.approx(voice.f0, rel=0.1)
-
-
-def _f0(wav: np.ndarray, *, lowest: float = 60, highest: float = 350) -> np.ndarray:
-    """F0 in Hz of the voiced frames, from the autocorrelation."""
-    shortest, longest = (int(audio.SAMPLE_RATE / f) for f in (highest, lowest))
-    frames = np.lib.stride_tricks.sliding_window_view(wav, 1024)[::160]
-    frames = frames[np.square(frames).mean(axis=1) > 0.1] * np.hanning(1024)  # RMS is 1
-    power = np.abs(np.fft.rfft(frames, 2048)) ** 2
-    similarity = np.fft.irfft(power)[:, :longest]
-    window = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(1024), 2048)) ** 2)[:longest]
-    similarity = similarity / similarity[:, :1] / (window / window[0])
-    peak = similarity[:, shortest:].max(axis=1)
-    # The first lag that is nearly as good as the best: the best may be two periods.
-    lag = shortest + np.argmax(similarity[:, shortest:] > 0.95 * peak[:, None], axis=1)
-    return (audio.SAMPLE_RATE / lag)[peak > 0.8]
-
-
-# The corpus
 
 
 def test_same_bytes_whatever_the_jobs(corpus, tmp_path):
@@ -170,7 +95,7 @@ def test_audio_is_16_bit_mono_at_16_khz_and_neither_silent_nor_clipped(corpus):
 
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_a_mixture_is_the_sum_of_its_talkers(corpus, split):
-    entries = scp.read_aligned({role: corpus / split / f"{role}.scp" for role in synthetic.ROLES})
+    entries = scp.read_aligned({role: corpus / split / f"{role}.scp" for role in ROLES})
     assert len(entries) == getattr(SIZE, split)
     ratios = []
     for name, paths in entries:
@@ -178,7 +103,7 @@ def test_a_mixture_is_the_sum_of_its_talkers(corpus, split):
         mixture, s1, s2 = (sf.read(paths[role], dtype="int16")[0].astype(int) for role in ("mix_clean", "s1", "s2"))
         np.testing.assert_array_equal(mixture, s1 + s2)
         ratios.append(10 * np.log10(np.square(s1).sum() / np.square(s2).sum()))
-    assert max(map(abs, ratios)) <= synthetic.LEVEL_RANGE_DB + 0.01
+    assert max(map(abs, ratios)) <= LEVEL_RANGE_DB + 0.01
     assert min(ratios) < 0 < max(ratios)
 
 
@@ -196,15 +121,12 @@ def test_three_sentences_a_mixture_and_none_of_them_twice(corpus, split):
 
 def test_an_enrolment_is_the_target_speaker_in_another_sentence(corpus):
     name, said = next(iter(json.loads((corpus / "dev/transcripts.json").read_text()).items()))
-    voices = synthetic.draw_voices("dev", 4, seed=0)
+    voices = draw_voices("dev", 4, seed=0)
     assert said["s1"] != said["aux_s1"]
-    mixture = next(m for m in synthetic._plan_mixtures("dev", voices, SIZE.dev, seed=0) if m.name == name)
-    expected = synthetic.speak(voices[name.split("-")[0]], mixture.texts[2], seed=0)
+    mixture = next(m for m in plan_mixtures("dev", voices, SIZE.dev, seed=0) if m.name == name)
+    expected = speak(voices[name.split("-")[0]], mixture.texts[2], seed=0)
     written = audio.read(corpus / "dev/aux_s1" / name)
     np.testing.assert_allclose(written / written.std(), expected / expected.std(), atol=0.01)
-
-
-# Sizes, and folders that are in use
 
 
 def test_sizes_follow_from_the_hours():
@@ -214,7 +136,7 @@ def test_sizes_follow_from_the_hours():
     assert astuple(synthetic.Size.of(1, speakers=7, dev=3, test=2)) == (1.0, 7, 3, 2)
     for hours in (0.2, 1, 100):
         for split in ("dev", "test"):
-            assert 4 <= synthetic.Size.of(hours).num_speakers(split) <= synthetic.num_voices(split)
+            assert 4 <= synthetic.Size.of(hours).num_speakers(split) <= num_voices(split)
 
 
 @pytest.mark.parametrize(
@@ -290,25 +212,7 @@ def test_without_the_package_the_message_names_it_and_nothing_is_made(corpus, tm
     assert synthetic.main(["--output", str(tmp_path / "corpus")]) == 2
     assert "pip install -r requirements-synthetic.txt" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
-    with pytest.raises(ModuleNotFoundError, match="requirements-synthetic.txt"):
-        synthetic.speak(synthetic.draw_voices("train", 2, seed=0)["1001"], "Hello.", seed=0)
     assert make(corpus) is None  # what is there already needs no synthesizer
-
-
-def test_a_voice_that_espeak_ng_lacks_is_an_error():
-    with pytest.raises(RuntimeError, match="lacks the voice en-US\\+nobody"):
-        synthetic._espeak("Hello.", voice="en-US+nobody", words_per_minute=175, pitch=50, pitch_range=50, seed=0)
-    with pytest.raises(RuntimeError, match="lacks the voice en-XX\\+f1"):
-        synthetic._espeak("Hello.", voice="en-XX+f1", words_per_minute=175, pitch=50, pitch_range=50, seed=0)
-
-
-def test_espeak_ngs_data_may_have_a_long_path(tmp_path, monkeypatch):
-    settings = dict(voice="en-US+f1", words_per_minute=175, pitch=50, pitch_range=50, seed=0)
-    expected = synthetic._espeak("Hello.", **settings)
-    loader = synthetic._loader()
-    (tmp_path / ("d" * 200)).symlink_to(loader.get_data_path())
-    monkeypatch.setattr(loader, "get_data_path", lambda: str(tmp_path / ("d" * 200)))
-    np.testing.assert_array_equal(synthetic._espeak("Hello.", **settings), expected)
 
 
 def test_help_says_that_it_is_no_real_speech(capsys):

@@ -1,0 +1,58 @@
+"""espeak-ng: what happens where it is missing, lacks a voice, or lies in a deep folder."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+from data.prepare import espeak
+
+loader = pytest.importorskip("espeakng_loader", reason="requirements-synthetic.txt is not installed")
+
+VOICE = dict(accent="en-US", timbre="f1")
+SETTINGS = dict(words_per_minute=175, pitch=50, pitch_range=50, seed=0)
+
+
+@pytest.mark.parametrize(("accent", "timbre"), [("en-US", "nobody"), ("en-XX", "f1")])
+def test_a_voice_that_it_lacks_is_an_error(accent, timbre):
+    with pytest.raises(espeak.EspeakError, match=rf"lacks the voice {accent}\+{timbre}"):
+        espeak.say("Hello.", accent=accent, timbre=timbre, **SETTINGS)
+
+
+def test_its_data_may_have_a_long_path(tmp_path, monkeypatch):
+    expected = espeak.say("Hello.", **VOICE, **SETTINGS)
+    link = tmp_path / ("d" * 200)
+    link.symlink_to(loader.get_data_path())
+    monkeypatch.setattr(loader, "get_data_path", lambda: str(link))
+    np.testing.assert_array_equal(espeak.say("Hello.", **VOICE, **SETTINGS), expected)
+
+
+def test_an_interrupt_is_not_lost_while_it_speaks():
+    def interrupt(_signal, _frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            for _ in range(100):
+                espeak.say("Why did Naomi leave the harbour before breakfast? " * 5, **VOICE, **SETTINGS)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_data_that_cannot_be_read_are_named(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(loader, "get_data_path", lambda: str(tmp_path))
+    with pytest.raises(espeak.EspeakError, match=f"cannot read its data in {tmp_path}: pip install"):
+        espeak.version()
+
+
+def test_without_the_package_the_error_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    with pytest.raises(espeak.EspeakError, match="pip install -r requirements-synthetic.txt"):
+        espeak.say("Hello.", **VOICE, **SETTINGS)
+    with pytest.raises(espeak.EspeakError, match="pip install -r requirements-synthetic.txt"):
+        espeak.version()

@@ -1,0 +1,189 @@
+"""Extraction of any length, aligned sample for sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models import load_extractor
+from models.interfaces import TargetExtractor
+from models.tselm.extractor import Extractor
+from modules.frames import FrameGrid
+from tests.toy import RECIPE, REFERENCE, expected, read, settings
+
+
+@pytest.fixture(scope="module")
+def aligned() -> Extractor:
+    return load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings())
+
+
+# -- a system whose answer is known: the token of a frame is its loudness, and the network copies the mixture ----------
+
+
+class LoudnessFrontEnd:
+    """One codebook: the frame's first 320 samples, quantised to 1000 steps of their peak. A frame sees nothing else."""
+
+    mix_continuous, concat_regi = False, True
+    grid = FrameGrid()
+    codebook_names = ("loudness",)
+    sample_rate, hop_length, num_codebooks, vocab_size, dim = 16000, 320, 1, 1000, 1
+
+    def __init__(self, concat_regi: bool) -> None:
+        self.tokenizer, self.concat_regi = self, concat_regi
+
+    def encode(self, wav: torch.Tensor) -> torch.Tensor:
+        frames = wav.unfold(-1, 400, 320)[..., :320]
+        return (frames.abs().amax(dim=-1) * 999).round().long()[..., None]
+
+    def encode_mixture(self, mixture: torch.Tensor, enrolment: torch.Tensor) -> torch.Tensor:
+        first, frames = 0, self.grid.frames(mixture.shape[-1])
+        if self.concat_regi:
+            first = enrolment.shape[-1] // 320
+            mixture = torch.cat([enrolment, mixture, enrolment], dim=-1)
+        return self.encode(mixture)[:, first : first + frames]
+
+
+class CopyNetwork(nn.Module):
+    """Answers with a frame's own token, or with the largest within ``reach`` frames."""
+
+    num_codebooks, vocab_size, embedding_dim, mix_continuous, max_frames = 1, 1000, 1, False, 2000
+
+    def __init__(self, reach: int = 0) -> None:
+        super().__init__()
+        self.head, self.reach = nn.Linear(1, 1), reach
+
+    def forward(self, mixture: torch.Tensor, enrolment: torch.Tensor) -> torch.Tensor:
+        wide = nn.functional.max_pool1d(mixture[..., 0].float()[:, None], 2 * self.reach + 1, 1, self.reach)
+        return nn.functional.one_hot(wide[:, 0].long()[..., None], 1000)
+
+
+class StepVocoder:
+    """Every sample of a frame is its token's loudness."""
+
+    sample_rate, hop_length, num_codebooks, vocab_size = 16000, 320, 1, 1000
+
+    def decode(self, tokens: torch.Tensor) -> torch.Tensor:
+        return (tokens[..., 0].float() / 999).repeat_interleave(320, dim=1)
+
+
+def known(*, concat: bool = True, reach: int = 0, **more: object) -> Extractor:
+    front_end, network = LoudnessFrontEnd(concat), CopyNetwork(reach)
+    return Extractor(network=network, front_end=front_end, vocoder=StepVocoder(), **more)
+
+
+def clicks(samples: int, every: int) -> torch.Tensor:
+    wav = torch.zeros(samples)
+    wav[::every] = 1.0
+    return wav
+
+
+@pytest.mark.parametrize("concat", [True, False])
+@pytest.mark.parametrize("enrolment", [64080, 64000, 20001, 400])
+def test_a_click_train_comes_out_where_it_went_in(concat: bool, enrolment: int) -> None:
+    """Ten minutes: a drift of 5 ms a piece, as with published chunking, would be one of 1.5 seconds."""
+    mixture = clicks(600 * 16000 + 123, every=3200 * 7)
+    out = known(concat=concat).extract(mixture, torch.full((enrolment,), 0.5))
+    assert len(out) == len(mixture)
+    frames = torch.nn.functional.pad(mixture, (0, -len(mixture) % 320)).view(-1, 320).amax(dim=1)
+    want = frames.repeat_interleave(320)[: len(mixture)]
+    assert torch.equal(out, want)
+
+
+@pytest.mark.parametrize("piece_seconds", [0.02, 0.1, 0.5, 2.0, 7.3])
+@pytest.mark.parametrize("concat", [True, False])
+def test_any_piece_length_gives_the_same_within_the_contexts_reach(piece_seconds: float, concat: bool) -> None:
+    torch.manual_seed(0)
+    mixture, enrolment = torch.rand(314, 1).pow(20).expand(314, 320).flatten()[:100001], torch.rand(16000)
+    whole = known(concat=concat, reach=25, piece_seconds=30.0).extract(mixture, enrolment)
+    parts = known(concat=concat, reach=25, piece_seconds=piece_seconds, context_seconds=0.5)
+    assert torch.equal(parts.extract(mixture, enrolment), whole)
+    short = known(concat=concat, reach=25, piece_seconds=piece_seconds, context_seconds=0.1)
+    assert (short.window > 313) == torch.equal(short.extract(mixture, enrolment), whole)  # it would show if it failed
+
+
+@pytest.mark.parametrize("batch_pieces", [1, 100])
+def test_the_batch_of_pieces_changes_nothing_but_rounding(aligned, batch_pieces: int) -> None:
+    mixture, enrolment = read("mix_clean", "utt3")[0, :120000], read("aux_s1", "utt3")[0]
+    before = aligned.extract(mixture, enrolment)
+    aligned.batch_pieces, kept = batch_pieces, aligned.batch_pieces
+    out = aligned.extract(mixture, enrolment)
+    aligned.batch_pieces = kept
+    torch.testing.assert_close(out, before, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1 / 16000, 0.02, 3.0, 3.005, 5.3456])
+def test_the_output_is_as_long_as_the_mixture(aligned, seconds: float) -> None:
+    samples = round(seconds * 16000)
+    out = aligned.extract(0.1 * torch.randn(samples), read("aux_s1", "utt0")[0])
+    assert out.shape == (samples,) and out.isfinite().all()
+
+
+def test_same_input_same_output_and_the_input_is_not_written_to(aligned) -> None:
+    mixture, enrolment = read("mix_clean", "utt0")[0], read("aux_s1", "utt0")[0]
+    copies = mixture.clone(), enrolment.clone()
+    first = aligned.extract(mixture, enrolment)
+    torch.rand(17)  # whatever happens to the random state in between
+    assert torch.equal(aligned.extract(mixture, enrolment), first)
+    assert torch.equal(mixture, copies[0]) and torch.equal(enrolment, copies[1])
+
+
+def test_only_the_start_of_a_long_enrolment_is_used(aligned) -> None:
+    mixture, enrolment = read("mix_clean", "utt0")[0], read("aux_s1", "utt0")[0]
+    assert len(enrolment) > aligned.regi_length
+    cut = aligned.extract(mixture, enrolment[: aligned.regi_length])
+    assert torch.equal(aligned.extract(mixture, enrolment), cut)
+
+
+def test_a_batch_and_numpy_give_the_same(aligned) -> None:
+    mixtures = torch.cat([read("mix_clean", u, 50000) for u in ("utt0", "utt1")])
+    enrolments = torch.cat([read("aux_s1", u, 56000) for u in ("utt0", "utt1")])
+    batch = aligned.extract(mixtures.numpy(), enrolments.numpy().astype(np.float64))
+    assert isinstance(batch, torch.Tensor) and batch.shape == mixtures.shape
+    for row in range(2):
+        alone = aligned.extract(mixtures[row], enrolments[row])
+        torch.testing.assert_close(batch[row], alone, rtol=0, atol=1e-4)
+
+
+def test_silence_stays_silence(aligned) -> None:
+    out = aligned.extract(torch.zeros(2, 20000), torch.rand(2, 16000))
+    assert out.shape == (2, 20000) and not out.any()
+
+
+def test_published_chunking_runs_short(aligned) -> None:
+    published = known(chunking="published")
+    assert len(published.extract(torch.rand(48080), torch.rand(64080))) == 48000
+    assert len(published.extract(torch.rand(48081), torch.rand(64080))) == 48081
+    assert expected()["l/utt2/wav_extracted"].shape == (1, 48000)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "enrolment", "message"),
+    [
+        (torch.rand(0), torch.rand(16000), "no samples"),
+        (torch.rand(16000), torch.rand(399), "at least 400 samples, got 399"),
+        (torch.rand(16000), torch.zeros(16000), "silent"),
+        (torch.rand(16000) / 0, torch.rand(16000), "mixture holds samples that are not finite"),
+        (torch.rand(16000), torch.rand(16000).log() - torch.inf, "enrolment holds samples that are not finite"),
+        (torch.ones(16000, dtype=torch.int16), torch.rand(16000), "got torch.int16"),
+        (torch.rand(2, 16000), torch.rand(16000), "2 mixtures need as many enrolments, got 1"),
+        (torch.rand(1, 1, 16000), torch.rand(16000), r"got \[1, 1, 16000\]"),
+    ],
+)
+def test_bad_input_is_named(mixture, enrolment, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        known().extract(mixture, enrolment)
+
+
+def test_settings_that_cannot_work_are_refused() -> None:
+    with pytest.raises(ValueError, match="2100 frames.*ends at 2000"):
+        known(piece_seconds=40.0, context_seconds=1.0)
+    with pytest.raises(ValueError, match="got 'whole'"):
+        known(chunking="whole")
+    with pytest.raises(ValueError, match="got 8, 0 and 0.5"):
+        known(piece_seconds=0)
+
+
+def test_it_is_an_extractor(aligned) -> None:
+    assert isinstance(aligned, TargetExtractor)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from transformers import WavLMConfig, WavLMModel
+
+from models.wavlm import WavLM
+from tests.toy import LAYERS, REFERENCE, read
+
+
+@pytest.fixture(scope="module")
+def wavs() -> torch.Tensor:
+    return torch.cat([read("s1", "utt0", 9000), read("s1", "utt1", 9000)])
+
+
+@pytest.fixture(scope="module")
+def transformers_states(wavs):
+    model = WavLMModel.from_pretrained(REFERENCE / "wavlm").eval()
+    with torch.no_grad():
+        out = model(torch.nn.functional.layer_norm(wavs, wavs.shape[-1:]), output_hidden_states=True)
+    # Releases of transformers differ in whether the last hidden state has the final LayerNorm; this one always has.
+    return [*out.hidden_states[:24], out.last_hidden_state]
+
+
+@pytest.mark.parametrize("layers", [[0], [1], [23], [24], [7, 3], LAYERS, list(range(25))], ids=str)
+def test_hidden_states_are_those_of_transformers(wavs, transformers_states, layers: list[int]) -> None:
+    ours = WavLM(REFERENCE / "wavlm", layers=layers)(wavs)
+    for layer, hidden in zip(layers, ours, strict=True):
+        torch.testing.assert_close(hidden, transformers_states[layer], rtol=0, atol=1e-5)
+
+
+def test_layers_above_the_highest_are_not_there() -> None:
+    model = WavLM(REFERENCE / "wavlm", layers=[1, 7]).model
+    assert len(model.encoder.layers) == 7
+
+
+def test_train_mode_changes_nothing(wavs) -> None:
+    """The reference's config has dropout, layer drop and SpecAugment on."""
+    encoder = WavLM(REFERENCE / "wavlm", layers=LAYERS)
+    before = encoder(wavs)
+    torch.nn.Sequential(encoder).train()
+    assert all(torch.equal(a, b) for a, b in zip(before, encoder(wavs), strict=True))
+
+
+def test_the_input_is_not_written_to(wavs) -> None:
+    before = wavs.clone()
+    WavLM(REFERENCE / "wavlm", layers=[1])(wavs, torch.tensor([9000, 5000]))
+    assert torch.equal(wavs, before)
+
+
+@pytest.mark.parametrize("norm", ["layer", "group"])
+def test_padding_changes_nothing(tmp_path, wavs, norm: str) -> None:
+    """Also in a model whose group norm over time would see the padding."""
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, conv_dim=[8] * 7)
+    positions = dict(num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2)
+    stable = norm == "layer"
+    config = WavLMConfig(feat_extract_norm=norm, do_stable_layer_norm=stable, **sizes, **positions)
+    WavLMModel(config).save_pretrained(tmp_path)
+    encoder = WavLM(tmp_path, layers=[0, 2])
+    lengths = torch.tensor([9000, 4321])
+    batch = encoder(wavs, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        for together, alone in zip(batch, encoder(wavs[row : row + 1, :length]), strict=True):
+            torch.testing.assert_close(together[row : row + 1, : alone.shape[1]], alone, rtol=0, atol=1e-5)
+
+
+def test_errors_name_the_folder_and_the_value(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        WavLM(tmp_path / "nowhere", layers=[1])
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        WavLM(tmp_path, layers=[1])
+    with pytest.raises(ValueError, match="24 layers, layer 25"):
+        WavLM(REFERENCE / "wavlm", layers=[25])
+    with pytest.raises(ValueError, match=r"\[1, 1\]"):
+        WavLM(REFERENCE / "wavlm", layers=[1, 1])
+    with pytest.raises(ValueError, match="at least 400 samples.*got 399"):
+        WavLM(REFERENCE / "wavlm", layers=[1])(torch.zeros(1, 399))
+
+
+def test_missing_weights_are_an_error(tmp_path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(REFERENCE / "wavlm", tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["encoder.layers.0.attention.q_proj.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="q_proj"):
+        WavLM(tmp_path, layers=[1])
+
+
+def test_a_pickle_in_a_wavlm_folder_does_not_run(tmp_path) -> None:
+    class Payload:
+        def __reduce__(self):
+            return open, (str(tmp_path / "ran"), "w")
+
+    shutil.copy(REFERENCE / "wavlm/config.json", tmp_path)
+    torch.save({"encoder.layer_norm.weight": Payload()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        WavLM(tmp_path, layers=[1])
+    assert not (tmp_path / "ran").exists()
