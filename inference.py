@@ -80,6 +80,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    # Threads that wait must sleep: by spinning they take the cores from the loaders and from other processes. It has
+    # to be said before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from utils.entry import report_errors
     from utils.logging import setup_console
 

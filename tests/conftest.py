@@ -1,6 +1,11 @@
 """Fixtures of all tests."""
+# ruff: noqa: E402
 
 from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as in train.py
 
 import pytest
 import torch

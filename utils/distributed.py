@@ -88,9 +88,9 @@ def parse_devices(gpus: object) -> list[torch.device]:
         raise ValueError("gpus is an empty list; name devices, or say auto or cpu")
     devices = []
     for entry in entries:
+        number = not isinstance(entry, bool) and str(entry).isdigit()
         try:
-            number = isinstance(entry, int) and not isinstance(entry, bool)
-            device = torch.device("cuda", entry) if number or str(entry).isdigit() else torch.device(str(entry))
+            device = torch.device("cuda", int(entry)) if number else torch.device(str(entry))
         except RuntimeError:
             raise ValueError(f"gpus: {entry!r} is not a device; use numbers, cuda:0, cpu or auto") from None
         if device.type == "cuda":

@@ -48,7 +48,9 @@ def run_jobs(
         ValueError: ``start`` failed.
         RuntimeError: no process is left to do the jobs.
     """
-    if len(devices) == 1 or len(jobs) <= 1:
+    if not jobs:
+        return
+    if len(devices) == 1 or len(jobs) == 1:
         work = start(devices[0], *args)
         for job in jobs:
             yield _do(work, job)

@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +23,9 @@ _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4  # espeak_SetParameter
 _CHARACTERS, _UTF8 = 1, 1  # espeak_Synth: how position is counted; encoding
 _QUIET = 50  # volume; at espeak-ng's 100 some timbres clip
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+# The only thread that uses the library, because Python handles signals in the main one: were that inside a callback,
+# what the handler raises would be lost. It starts with the first use.
+_thread = ThreadPoolExecutor(1)
 
 
 class EspeakError(OSError):
@@ -46,6 +49,17 @@ def say(
     Raises:
         EspeakError: it is not installed, fails, or lacks the accent or the timbre.
     """
+    settings = {_RATE: words_per_minute, _VOLUME: _QUIET, _PITCH: pitch, _RANGE: pitch_range}
+    samples = _thread.submit(_synthesize, text, accent, timbre, settings, seed).result()
+    return np.frombuffer(samples, dtype="<i2") / 32768
+
+
+def version() -> str:
+    """The version of espeak-ng. Raises EspeakError if it cannot be used."""
+    return _thread.submit(_version).result()
+
+
+def _synthesize(text: str, accent: str, timbre: str, settings: Mapping[int, int], seed: int) -> bytes:
     chunks = []
 
     def collect(samples: int | None, number: int, _events: int | None) -> int:
@@ -61,23 +75,17 @@ def say(
         if library.espeak_SetVoiceByName(f"gmw/{voice}".encode()) != 0 or not known:
             raise EspeakError(f"this espeak-ng lacks the voice {voice}: {_INSTALL}")
         library.espeak_SetSynthCallback(callback)
-        settings = {_RATE: words_per_minute, _VOLUME: _QUIET, _PITCH: pitch, _RANGE: pitch_range}
         for parameter, value in settings.items():
             library.espeak_SetParameter(parameter, value, 0)
         library.espeak_ng_SetRandSeed(ctypes.c_long(seed))  # two sources of breath noise: its own, and libc's
         ctypes.CDLL(None).srand(ctypes.c_uint(seed))
         encoded = text.encode() + b"\0"
-        arguments = (encoded, len(encoded), 0, _CHARACTERS, 0, _UTF8, None, None)
-        # In a thread, because Python handles signals in the main one: what they raise inside a callback is lost.
-        with ThreadPoolExecutor(1) as pool:
-            status = pool.submit(library.espeak_Synth, *arguments).result()
-        if status != 0 or not chunks:
+        if library.espeak_Synth(encoded, len(encoded), 0, _CHARACTERS, 0, _UTF8, None, None) != 0 or not chunks:
             raise EspeakError(f"espeak-ng said nothing for {text!r} with the voice {voice}")
-    return np.frombuffer(b"".join(chunks), dtype="<i2") / 32768
+    return b"".join(chunks)
 
 
-def version() -> str:
-    """The version of espeak-ng. Raises EspeakError if it cannot be used."""
+def _version() -> str:
     with _library() as library:
         library.espeak_Info.restype = ctypes.c_char_p
         return library.espeak_Info(None).decode()
@@ -102,14 +110,13 @@ def _library() -> Iterator[ctypes.CDLL]:
 
     loader = _loader()
     library = ctypes.CDLL(loader.get_library_path())
-    with _short(loader.get_data_path()) as data:
+    with contextlib.ExitStack() as undo:
+        undo.callback(_ctypes.dlclose, library._handle)
+        data = undo.enter_context(_short(loader.get_data_path()))
         if library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(data), _NEVER_EXIT) != SAMPLE_RATE:
             raise EspeakError(f"espeak-ng cannot read its data in {data}: {_INSTALL}")
-        try:
-            yield library
-        finally:
-            library.espeak_Terminate()  # ends its thread, which must not outlive the code
-            _ctypes.dlclose(library._handle)
+        undo.callback(library.espeak_Terminate)  # ends its thread, which must not outlive the code
+        yield library
 
 
 @contextlib.contextmanager

@@ -44,10 +44,14 @@ def test_an_interrupt_is_not_lost_while_it_speaks():
         signal.signal(signal.SIGALRM, before)
 
 
-def test_data_that_cannot_be_read_are_named(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(loader, "get_data_path", lambda: str(tmp_path))
-    with pytest.raises(espeak.EspeakError, match=f"cannot read its data in {tmp_path}: pip install"):
-        espeak.version()
+def test_data_that_cannot_be_read_are_named_and_leave_no_state(tmp_path, monkeypatch, capfd):
+    expected = espeak.say("Hello.", **VOICE, **SETTINGS)
+    with monkeypatch.context() as patch:
+        patch.setattr(loader, "get_data_path", lambda: str(tmp_path))
+        with pytest.raises(espeak.EspeakError, match=f"cannot read its data in {tmp_path}: pip install"):
+            espeak.version()
+    for _ in range(3):
+        np.testing.assert_array_equal(espeak.say("Hello.", **VOICE, **SETTINGS), expected)
 
 
 def test_without_the_package_the_error_names_it(monkeypatch):

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from data.loading import EvalBatches, TrainBatches
+
+
+class Keys(Dataset):
+    """Items that tell their own key."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, key) -> dict[str, torch.Tensor]:
+        return {"key": torch.tensor(key)}
+
+
+def train_keys(batches: TrainBatches, epoch: int, **more) -> list[list]:
+    return [batch["key"].tolist() for batch in batches.epoch(epoch, **more)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_processes_and_micro_batches_share_the_items_of_a_step(workers: int) -> None:
+    batches = TrainBatches(dataset=Keys(26), batch_size=8, num_workers=workers)
+    assert batches.steps_per_epoch == 3
+    whole = train_keys(batches, 5)
+    assert whole == [[[5, i] for i in range(8 * s, 8 * s + 8)] for s in range(3)]
+    for world, accumulate in ((2, 1), (1, 2), (2, 2), (8, 1)):
+        parts = [train_keys(batches, 5, rank=r, world_size=world, accumulate=accumulate) for r in range(world)]
+        assert {len(part) for part in parts} == {3 * accumulate}
+        for step in range(3):
+            mine = range(step * accumulate, (step + 1) * accumulate)
+            assert sorted(key for part in parts for i in mine for key in part[i]) == whole[step]
+
+
+def test_an_epoch_can_start_in_its_middle() -> None:
+    batches = TrainBatches(dataset=Keys(26), batch_size=8)
+    assert train_keys(batches, 1, first_step=2) == train_keys(batches, 1)[2:]
+    assert train_keys(batches, 1, first_step=3) == []
+    halves = train_keys(batches, 1, accumulate=2)
+    assert train_keys(batches, 1, first_step=1, accumulate=2) == halves[2:]
+
+
+def test_batches_that_cannot_be_divided_are_refused() -> None:
+    with pytest.raises(ValueError, match="epoch of 3 items has no step of 4"):
+        TrainBatches(dataset=Keys(3), batch_size=4)
+    with pytest.raises(ValueError, match="8 .in all. cannot be divided over 3 processes"):
+        train_keys(TrainBatches(dataset=Keys(30), batch_size=8), 0, world_size=3)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_evaluation_covers_every_item_once(world: int) -> None:
+    batches = EvalBatches(dataset=Keys(4), batch_size=4)
+    seen = [k for r in range(world) for b in batches.batches(rank=r, world_size=world) for k in b["key"].tolist()]
+    assert sorted(seen) == [0, 1, 2, 3]
+
+
+def test_evaluation_can_be_limited() -> None:
+    batches = EvalBatches(dataset=Keys(10), batch_size=2)
+    assert len(list(batches.batches(limit=2))) == 2

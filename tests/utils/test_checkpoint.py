@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from utils import checkpoint
+
+
+def test_written_and_read_back_without_running_code(tmp_path) -> None:
+    content = {"model": {"a.weight": torch.arange(3.0)}, "state": {"step": 3, "names": ["x"]}}
+    checkpoint.save(tmp_path / "new/last.pth", content)
+    loaded = torch.load(tmp_path / "new/last.pth", weights_only=True)
+    assert loaded["format"] == checkpoint.FORMAT and loaded["version"] == 1
+    assert torch.equal(checkpoint.load(tmp_path / "new/last.pth")["model"]["a.weight"], torch.arange(3.0))
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["last.pth"]
+
+
+@pytest.mark.parametrize("at", ["save", "fsync", "replace"])
+def test_the_old_file_stays_when_writing_the_new_one_fails(tmp_path, monkeypatch, at: str) -> None:
+    path = tmp_path / "last.pth"
+    checkpoint.save(path, {"model": {"old": torch.zeros(1)}})
+
+    def fail(*args, **more):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch if at == "save" else os, at, fail)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(path, {"model": {}})
+    monkeypatch.undo()
+    assert "old" in checkpoint.load(path)["model"]
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pth"]
+
+
+def test_what_is_not_a_checkpoint(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match="none.pth"):
+        checkpoint.load(tmp_path / "none.pth")
+    (tmp_path / "text.pth").write_text("text")
+    with pytest.raises(ValueError, match="text.pth"):
+        checkpoint.load(tmp_path / "text.pth")
+    torch.save([1], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="list.pth is not a checkpoint"):
+        checkpoint.load(tmp_path / "list.pth")
+    torch.save({"format": checkpoint.FORMAT, "version": 99}, tmp_path / "later.pth")
+    with pytest.raises(ValueError, match="version 99"):
+        checkpoint.load(tmp_path / "later.pth")
+
+
+def test_loading_is_strict_and_lists_what_is_wrong() -> None:
+    modules = {"net": nn.Linear(2, 3)}
+    tensors = checkpoint.flatten({"net": modules["net"].state_dict()})
+    checkpoint.load_tensors(modules, tensors, "x.pth")
+    wrong = {"net.weight": torch.zeros(2, 2), "net.extra": torch.zeros(1), "other.bias": torch.zeros(1)}
+    with pytest.raises(ValueError) as error:
+        checkpoint.load_tensors(modules, wrong, "x.pth")
+    text = str(error.value)
+    assert "x.pth" in text and "1 missing: net.bias" in text and "2 unexpected: net.extra, other.bias" in text
+    assert "net.weight [2, 2] instead of [3, 2]" in text
+
+
+def test_other_frozen_weights_or_another_mode_are_an_error() -> None:
+    saved = {"frozen": {"tokenizer": "a" * 64}, "settings": {"concat": True}}
+    checkpoint.require_same(saved, frozen={"tokenizer": "a" * 64}, settings={"concat": True}, source="x.pth")
+    checkpoint.require_same({}, frozen={"tokenizer": "b" * 64}, settings={"concat": False}, source="converted.pth")
+    with pytest.raises(ValueError, match="x.pth.*tokenizer was aaaa.*is bbbb"):
+        checkpoint.require_same(saved, frozen={"tokenizer": "b" * 64}, settings={}, source="x.pth")
+    with pytest.raises(ValueError, match="concat was True, is False"):
+        checkpoint.require_same(saved, frozen={}, settings={"concat": False}, source="x.pth")

@@ -1,0 +1,288 @@
+"""The loop, on tasks that have never heard of speech: a regression with dropout, and a GAN."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from data.loading import EvalBatches, TrainBatches
+from utils import distributed
+from utils.schedule import NewBob
+from utils.task import Media, Objective, Task
+from utils.trainer import StopRequest, Trainer
+
+CPU = torch.device("cpu")
+
+
+class Numbers(Dataset):
+    """x of (epoch, index), and y = x summed; a row can be poisoned."""
+
+    def __init__(self, size: int, poison: tuple = ()) -> None:
+        self.size, self.poison = size, poison
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, key) -> dict[str, torch.Tensor]:
+        seed = key if isinstance(key, int) else 1000 * (key[0] + 1) + key[1]
+        x = torch.randn(4, generator=torch.Generator().manual_seed(seed))
+        return {"x": x * (float("nan") if key in self.poison else 1), "y": x.sum(dim=0, keepdim=True)}
+
+
+class Regression(Task):
+    def __init__(self, dropout: float = 0.3, lr: float = 0.01) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(4, 16), nn.Dropout(dropout), nn.ReLU(), nn.Linear(16, 1))
+        self.lr = lr
+        self.micro_batches: list[int] = []
+
+    def networks(self):
+        return {"net": self.net}
+
+    def optimizers(self):
+        return {"net": torch.optim.AdamW(self.net.parameters(), lr=self.lr)}
+
+    def objectives(self, batch, networks):
+        self.micro_batches.append(len(batch["x"]))
+        loss = (networks["net"](batch["x"]) - batch["y"]).square().mean()
+        yield Objective("net", loss, {"loss": loss.detach()})
+
+    def evaluate(self, batch):
+        squares = (self.net(batch["x"]) - batch["y"]).square()
+        return {"loss": (squares.sum(), len(squares))}
+
+    def media(self, batch):
+        return Media(audio={"x": batch["x"][0].clamp(-1, 1)}, images={"x": torch.rand(3, 4, 4)})
+
+
+class Gan(Task):
+    """Two networks, two optimizers; the fake is computed once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.generator, self.discriminator = nn.Linear(4, 1), nn.Linear(1, 1)
+        self.fakes = 0
+
+    def networks(self):
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
+    def optimizers(self):
+        return {name: torch.optim.SGD(net.parameters(), lr=0.1) for name, net in self.networks().items()}
+
+    def objectives(self, batch, networks):
+        fake = networks["generator"](batch["x"])
+        self.fakes += 1
+        before = self.discriminator.weight.detach().clone()
+        real, made = networks["discriminator"](batch["y"]), networks["discriminator"](fake.detach())
+        yield Objective("discriminator", (real - 1).square().mean() + made.square().mean())
+        assert not torch.equal(self.discriminator.weight, before), "the discriminator steps before the generator"
+        yield Objective("generator", (networks["discriminator"](fake) - 1).square().mean())
+
+    def evaluate(self, batch):
+        return {"loss": (self.generator(batch["x"]).square().sum(), len(batch["x"]))}
+
+
+def fit(folder: Path, task: Task | None = None, *, workers: int = 0, data=None, valid=10, stop=None, **more) -> Task:
+    task = task or Regression()
+    settings = dict(epochs=2, seed=1, schedule=NewBob(), log_interval=1)
+    trainer = Trainer(**{**settings, **more})
+    train = TrainBatches(dataset=data or Numbers(26), batch_size=8, num_workers=workers)
+    evaluation = EvalBatches(dataset=Numbers(valid), batch_size=4)
+    log, ckpt = folder / "log", folder / "ckpt"
+    task.finished = trainer.fit(task, train, evaluation, device=CPU, log_path=log, ckpt_path=ckpt, stop=stop)
+    return task
+
+
+class StopAfter(StopRequest):
+    """Asks to stop after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    @property
+    def requested(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def lines(folder: Path, kind: str) -> list[dict]:
+    text = (folder / "log/metrics.jsonl").read_text().splitlines()
+    return [line for line in map(json.loads, text) if line["kind"] == kind]
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 5])
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, workers: int, stop_after: int) -> None:
+    """6 steps in two epochs; after 3 the first epoch is over, after 4 and 5 the run is in mid-epoch."""
+    whole = fit(tmp_path / "whole", workers=workers)
+    part = fit(tmp_path / "part", workers=workers, stop=StopAfter(stop_after))
+    assert whole.finished and not part.finished and not same(whole.net, part.net)
+    again = fit(tmp_path / "part", workers=workers)
+    assert again.finished and same(whole.net, again.net)
+    a, b = (torch.load(tmp_path / n / "ckpt/last.pth", weights_only=True) for n in ("whole", "part"))
+    assert a["state"]["progress"] == b["state"]["progress"] and a["state"]["schedule"] == b["state"]["schedule"]
+    moments = [s["state"]["optimizer.net"]["state"][0]["exp_avg"] for s in (a, b)]
+    assert torch.equal(*moments)
+    best = [torch.load(tmp_path / n / "ckpt/best.pth", weights_only=True)["model"] for n in ("whole", "part")]
+    assert all(torch.equal(best[0][k], best[1][k]) for k in best[0])
+
+
+def test_a_finished_run_does_nothing_more(tmp_path) -> None:
+    first = fit(tmp_path)
+    assert same(first.net, fit(tmp_path).net)
+    assert len(lines(tmp_path, "train")) == 6
+    fit(tmp_path, epochs=3)
+    assert [line["step"] for line in lines(tmp_path, "train")] == list(range(1, 10))
+
+
+def test_a_resumed_run_does_not_repeat_a_learning_rate(tmp_path) -> None:
+    settings = dict(schedule=NewBob(factor=0.5, threshold=10.0, patience=0), epochs=4)
+    fit(tmp_path / "whole", **settings)
+    for epochs in (1, 2, 3, 4):
+        schedule = NewBob(factor=0.5, threshold=10.0, patience=0)
+        fit(tmp_path / "parts", **{**settings, "schedule": schedule, "epochs": epochs})
+    rates = [[line["lr_net"] for line in lines(tmp_path / n, "train")][::3] for n in ("whole", "parts")]
+    assert rates[0] == rates[1] == [0.01, 0.01, 0.005, 0.0025]
+
+
+def test_micro_batches_add_up_to_the_batch(tmp_path) -> None:
+    whole, parts = Regression(dropout=0.0), Regression(dropout=0.0)
+    fit(tmp_path / "whole", whole)
+    fit(tmp_path / "parts", parts, accumulate=4)
+    assert set(parts.micro_batches) == {2} and set(whole.micro_batches) == {8}
+    for a, b in zip(whole.net.parameters(), parts.net.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def run_in_process(device: torch.device, folder: str) -> int:
+    task = fit(Path(folder), Regression(dropout=0.0), valid=5)
+    torch.save(task.net.state_dict(), Path(folder) / f"rank{distributed.rank()}.pth")
+    distributed.leave()
+    return 0
+
+
+def test_two_processes_equal_one(tmp_path) -> None:
+    """At the same total batch; and five validation items over two processes average rightly."""
+    for count in (1, 2, 4):
+        (tmp_path / str(count)).mkdir()
+        assert distributed.launch([CPU] * count, run_in_process, str(tmp_path / str(count))) == 0
+    one = torch.load(tmp_path / "1/rank0.pth")
+    for count in (2, 4):
+        for rank in range(count):
+            for name, value in torch.load(tmp_path / f"{count}/rank{rank}.pth").items():
+                torch.testing.assert_close(value, one[name], rtol=0, atol=1e-5)
+        got, want = (lines(tmp_path / str(n), "valid") for n in (count, 1))
+        assert [v["loss"] for v in got] == pytest.approx([v["loss"] for v in want], abs=1e-5)
+
+
+def test_validation_averages_by_counts(tmp_path) -> None:
+    task = fit(tmp_path, epochs=1)
+    batch = torch.utils.data.default_collate([Numbers(10)[i] for i in range(10)])
+    with torch.no_grad():
+        total, count = task.eval().evaluate(batch)["loss"]
+    assert lines(tmp_path, "valid")[0]["loss"] == pytest.approx(float(total) / count, rel=1e-6)  # batches of 4, 4, 2
+
+
+def test_a_gan_trains_in_the_same_loop(tmp_path) -> None:
+    task = fit(tmp_path, Gan(), epochs=2, schedule=None)
+    assert task.fakes == 6
+    saved = torch.load(tmp_path / "ckpt/last.pth", weights_only=True)
+    assert {"optimizer.generator", "optimizer.discriminator"} <= saved["state"].keys()
+    part = fit(tmp_path / "part", Gan(), schedule=None, stop=StopAfter(2))
+    again = fit(tmp_path / "part", Gan(), schedule=None)
+    assert not part.finished and same(again.generator, task.generator)
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path) -> None:
+    task = fit(tmp_path, data=Numbers(26, poison=((0, 9),)))
+    assert all(bool(p.isfinite().all()) for p in task.net.parameters())
+    assert [line["skipped"] for line in lines(tmp_path, "train")] == [0, 1, 1, 1, 1, 1]
+
+
+def test_too_many_such_steps_in_a_row_are_an_error(tmp_path) -> None:
+    poison = tuple((0, i) for i in range(8, 26))
+    with pytest.raises(FloatingPointError, match="2 steps in a row, up to step 3"):
+        fit(tmp_path, data=Numbers(26, poison=poison), max_skipped=2)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_trains_and_continues(tmp_path, precision: str) -> None:
+    whole = fit(tmp_path / "whole", precision=precision)
+    fit(tmp_path / "part", precision=precision, stop=StopAfter(4))
+    assert same(fit(tmp_path / "part", precision=precision).net, whole.net)
+    assert all(p.dtype == torch.float32 and bool(p.isfinite().all()) for p in whole.net.parameters())
+    assert not same(whole.net, fit(tmp_path / "fp32").net)
+
+
+def test_the_gradient_is_clipped(tmp_path) -> None:
+    """With plain descent a step is rate times gradient, so its length shows the clipping."""
+
+    class Plain(Regression):
+        def optimizers(self):
+            return {"net": torch.optim.SGD(self.net.parameters(), lr=1.0)}
+
+    task, start = Plain(), Plain()
+    fit(tmp_path, task, clip_norm=0.01, epochs=1, data=Numbers(8), schedule=None)
+    moved = sum((a - b).square().sum() for a, b in zip(task.parameters(), start.parameters(), strict=True)).sqrt()
+    assert float(moved) == pytest.approx(0.01, rel=1e-3)
+    assert lines(tmp_path, "train")[0]["grad_norm_net"] > 0.01
+
+
+def test_the_logs_hold_what_people_look_at(tmp_path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    fit(tmp_path)
+    line = lines(tmp_path, "train")[0]
+    assert {"step", "epoch", "loss", "lr_net", "grad_norm_net", "items_per_second", "skipped"} <= line.keys()
+    assert [line["step"] for line in lines(tmp_path, "valid")] == [3, 6]
+    assert lines(tmp_path, "first evaluation")[0]["step"] == 0
+    board = EventAccumulator(str(tmp_path / "log/tensorboard")).Reload()
+    assert {"train/loss", "train/lr_net", "train/grad_norm_net", "valid/loss"} <= set(board.Tags()["scalars"])
+    assert board.Tags()["audio"] == ["x"] and board.Tags()["images"] == ["x"]
+
+
+def test_checkpoints_within_an_epoch(tmp_path, monkeypatch) -> None:
+    from utils import checkpoint
+
+    saved = []
+    original = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda path, content: (saved.append(path.name), original(path, content)))
+    fit(tmp_path, epochs=1, save_interval=2)
+    assert saved == ["last.pth", "best.pth", "last.pth"]
+
+
+def test_the_middle_of_an_epoch_of_another_length_is_refused(tmp_path) -> None:
+    fit(tmp_path, stop=StopAfter(2))
+    with pytest.raises(ValueError, match="middle of an epoch of 3 steps, the recipe now gives 5"):
+        fit(tmp_path, data=Numbers(40))
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path) -> None:
+    fit(tmp_path, stop=StopAfter(2))
+    with pytest.raises(ValueError, match="last.pth.*missing: discriminator.bias"):
+        fit(tmp_path, Gan())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(precision="fp8"), "got 'fp8'"),
+        (dict(accumulate=0), "got 0, 1 and None"),
+        (dict(best_metric="error"), "one of loss, got 'error'"),
+        (dict(accumulate=3), "cannot be divided over 1 processes and 3"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(tmp_path, settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit(tmp_path, **settings)
