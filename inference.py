@@ -211,6 +211,7 @@ def note_settings(args: argparse.Namespace, jobs: list[Job]) -> None:
     Raises:
         ValueError: the folder holds outputs of another recipe or checkpoint.
     """
+    from utils.files import write_json
     from utils.recipe import Recipe
 
     if args.mixture:
@@ -229,10 +230,7 @@ def note_settings(args: argparse.Namespace, jobs: list[Job]) -> None:
             raise ValueError(
                 f"{args.output} holds outputs of another {what} (see {path}): choose another folder, or --overwrite"
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, now)
 
 
 if __name__ == "__main__":

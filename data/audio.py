@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -76,14 +75,12 @@ def write(path: str | os.PathLike, wav: np.ndarray, *, sample_rate: int = SAMPLE
     if peak > 1 and subtype.startswith("PCM"):
         log.warning("%s: peak %.2f is above full scale and was clipped", path, peak)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")  # what a killed run leaves, the next overwrites
     try:
         sf.write(temporary, np.clip(wav, -1, 1) if subtype.startswith("PCM") else wav, sample_rate, subtype=subtype)
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner reads
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

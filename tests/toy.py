@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import json
+import logging
+import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -37,6 +43,8 @@ SIZES = {
     "kmeans_path": REFERENCE / "kmeans",
     "hifi_gan_path": REFERENCE / "hifigan",
 }
+# As many threads as the tests themselves have: another number changes the last bits.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}
 RECIPE = ROOT / "config/tselm_l.yaml"
 
 
@@ -53,7 +61,30 @@ def flags(**more: object) -> list[str]:
 def run(*command: object, timeout: int = 300) -> subprocess.CompletedProcess:
     """One of the project's programs, from its root."""
     arguments = [sys.executable, *map(str, command)]
-    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(arguments, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout)
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def call(program: str, *command: object) -> Done:
+    """The same in this process, which saves the imports, for what needs no process of its own."""
+    main = importlib.import_module(program.removesuffix(".py")).main
+    threads, handlers = torch.get_num_threads(), list(logging.root.handlers)
+    stdout, stderr = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr), contextlib.chdir(ROOT):
+            status = main([str(part) for part in command])
+    except SystemExit as exit:  # argparse
+        status = exit.code
+    finally:
+        torch.set_num_threads(threads)
+        logging.root.handlers = handlers
+    return Done(status, stdout.getvalue(), stderr.getvalue())
 
 
 @cache

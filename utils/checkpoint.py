@@ -30,7 +30,7 @@ def save(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.partial")  # what a killed run leaves is overwritten by the next
     try:
         with open(temporary, "wb") as file:
             torch.save({"format": FORMAT, "version": VERSION, **content}, file)

@@ -1,0 +1,177 @@
+"""train.py from the command line, at toy size."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.toy import ENVIRONMENT, ROOT, SIZES, call, flags, run, write_corpus
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> dict[str, Path]:
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def command(folder: Path, corpus: dict[str, Path], recipe: str = "tselm_toy", **more: object) -> list[str]:
+    small = dict(epoch=2, epoch_num=12, batch_size=4, batch_size_eval=2, num_workers=1)
+    small |= dict(mix_length=8080, regi_length=8080, **corpus)
+    where = ["--config_path", f"config/{recipe}.yaml", "--log", folder / "log", "--ckpt_path", folder / "ckpt"]
+    return ["train.py", *map(str, where), *flags(**{**small, **more})]
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(folder / f"ckpt/{name}.pth", weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, corpus) -> Path:
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = call(*command(folder, corpus))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_what_a_run_leaves(whole) -> None:
+    assert sorted(p.name for p in (whole / "ckpt").iterdir()) == ["best.pth", "last.pth"]
+    assert {p.name for p in (whole / "log").iterdir()} == {"metrics.jsonl", "tensorboard", "train.log"}
+    saved = torch.load(whole / "ckpt/last.pth", weights_only=True)
+    assert saved["settings"]["concat_regi"] is True and len(saved["frozen"]["tokenizer"]) == 64
+    assert "wavlm_path" in saved["recipe"]
+    assert not any("encoder.model" in name or "generator" in name for name in saved["model"])
+    steps = [json.loads(line) for line in (whole / "log/metrics.jsonl").read_text().splitlines()]
+    valid = [line for line in steps if line["kind"] == "valid"]
+    assert len(valid) == 2 and all({"loss", "error", "copy_error", "error_layer_7"} <= line.keys() for line in valid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, corpus, whole, number) -> None:
+    arguments = command(tmp_path, corpus, save_interval=1)
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "ckpt/last.pth").exists() and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    _, stderr = process.communicate(timeout=120)
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130 and "the same command continues" in stderr and "Traceback" not in stderr
+    state = torch.load(tmp_path / "ckpt/last.pth", weights_only=True)["state"]["progress"]
+    assert 1 <= state["step"] < 6
+    done = run(*arguments)
+    assert done.returncode == 0 and "continuing from" in done.stdout + done.stderr, done.stderr
+    a, b = weights(whole), weights(tmp_path)
+    assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
+    assert sorted(p.name for p in (tmp_path / "ckpt").iterdir()) == ["best.pth", "last.pth"]
+
+
+@pytest.mark.parametrize("how", ["gpus", "torchrun"])
+def test_two_processes_equal_one(tmp_path, corpus, how: str) -> None:
+    settings = dict(epoch=1, dropout=0.0, num_workers=0)
+    one = call(*command(tmp_path / "one", corpus, **settings))
+    assert one.returncode == 0, one.stderr
+    if how == "gpus":
+        two = run(*command(tmp_path / "two", corpus, gpus="[cpu, cpu]", **settings))
+    else:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        two = run(*launcher, *command(tmp_path / "two", corpus, **settings))
+    assert two.returncode == 0, two.stderr
+    a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", ["tselm_l", "tselm_l_hybrid", "tselm_l_nocat"])
+def test_every_recipe_trains_at_toy_size(tmp_path, corpus, recipe: str) -> None:
+    """From its real file; and its checkpoint is one that inference.py reads."""
+    done = call(*command(tmp_path, corpus, recipe, epoch=1, epoch_num=4, log_vocoder="null"))
+    assert done.returncode == 0, done.stderr
+    speech = Path(corpus["cv_mix_path"]).parent
+    extracted = call(
+        "inference.py", "-scp", speech, "-config", f"config/{recipe}.yaml", "-ckpt", tmp_path / "ckpt/best.pth",
+        "--output", tmp_path / "out", "-gpus", "cpu", "-proc", "1", *flags(),
+    )  # fmt: skip
+    assert extracted.returncode == 0, extracted.stderr
+    assert len(list((tmp_path / "out").glob("*.wav"))) == 3
+    other = "tselm_l_nocat" if recipe == "tselm_l" else "tselm_l"
+    wrong = call(
+        "inference.py", "-scp", speech, "-config", f"config/{other}.yaml", "-ckpt", tmp_path / "ckpt/best.pth",
+        "--output", tmp_path / "wrong", "-gpus", "cpu", "-proc", "1", *flags(),
+    )  # fmt: skip
+    assert wrong.returncode == 2 and "was trained with something else" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(num_clusterz=3), "num_clusterz (did you mean num_clusters?)"),
+        (dict(wavlm_path="/nowhere/wavlm"), "/nowhere/wavlm"),
+        (dict(tr_data_scp_path="/nowhere/train.json"), "/nowhere/train.json"),
+        (dict(num_clusters=51), "num_clusters is 51, but the k-means files have 50 centres"),
+        (dict(num_heads=5), "got 5 heads and width 48"),
+        (dict(gpus="cuda:7"), "this machine has"),
+        (dict(gpus="[cpu, cpu, cpu]"), "cannot be divided over 3 processes"),
+        (dict(precision="fp12"), "fp12"),
+    ],
+)
+def test_mistakes_are_one_line_that_names_them(tmp_path, corpus, change: dict, message: str) -> None:
+    done = call(*command(tmp_path, corpus, **change))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert message in done.stderr.splitlines()[-1] and done.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_paths_that_are_not_set_are_all_named(tmp_path) -> None:
+    done = call("train.py", "--config_path", "config/tselm_l.yaml", "--log", tmp_path, "--ckpt_path", tmp_path)
+    assert done.returncode == 2
+    for key in ("tr_data_scp_path", "cv_mix_path", "cv_ref_path", "cv_clean_path", "wavlm_path", "kmeans_path"):
+        assert key in done.stderr
+    assert "hifi_gan_path" not in done.stderr  # no vocoder in training
+    assert not list(tmp_path.glob("*.pth"))
+
+
+def test_one_batch_is_overfitted(tmp_path, corpus) -> None:
+    """Below 5 % token error on the batch, which shows that gradients reach what they must."""
+    from utils.recipe import Recipe
+
+    overrides = [f"{k}={v}" for k, v in {**SIZES, **corpus, "lr": 0.003, "dropout": 0.0, "d_model": 96}.items()]
+    built = Recipe(
+        ROOT / "config/tselm_toy.yaml",
+        overrides=[*overrides, "mix_length=8080", "regi_length=8080", "epoch_num=4", "batch_size=4"],
+    ).build("task", "train_data")
+    torch.manual_seed(0)
+    task = built["task"].train()
+    (batch,) = built["train_data"].epoch(0)
+    optimizer = task.optimizers()["network"]
+    error = 100.0
+    for _ in range(400):
+        (objective,) = task.objectives(batch, task.networks())
+        optimizer.zero_grad()
+        objective.loss.backward()
+        torch.nn.utils.clip_grad_norm_(task.network.parameters(), 5.0)
+        optimizer.step()
+        error = float(objective.metrics["error"])
+        if error < 5:
+            break
+    assert error < 5
+
+
+@pytest.mark.parametrize("program", ["train.py", "inference.py", "demo.py"])
+def test_help_says_what_it_is_for(program: str) -> None:
+    done = run(program, "--help")
+    assert done.returncode == 0 and "--help" in done.stdout and len(done.stdout.splitlines()) > 8
