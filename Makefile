@@ -6,6 +6,7 @@ BIN := .venv/bin
 venv: .venv/done
 
 .venv/done: requirements.txt requirements-synthetic.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt -r requirements-synthetic.txt
 	touch $@

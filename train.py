@@ -20,11 +20,20 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example:\n  python train.py --config_path config/tselm_l.yaml --log exp/log --ckpt_path exp/ckpt "
-        "--override gpus=[0,1]\n  torchrun --nnodes 2 --nproc_per_node 8 ... train.py --config_path ...",
+        epilog="examples:\n  python train.py --config_path config/tselm_l.yaml --log exp/log --ckpt_path exp/ckpt "
+        "--override gpus=[0,1]\n  torchrun --nnodes 2 --nproc_per_node 8 ... train.py "
+        "--config_path config/tselm_l.yaml --log_path exp/log --ckpt_path exp/ckpt",
     )
     parser.add_argument("--config_path", required=True, metavar="FILE", help="recipe, a YAML file of config/")
-    parser.add_argument("--log", required=True, metavar="DIR", help="folder for train.log, metrics.jsonl, tensorboard")
+    # torchrun takes a bare --log for one of its own options, hence the longer name
+    parser.add_argument(
+        "--log",
+        "--log_path",
+        required=True,
+        dest="log",
+        metavar="DIR",
+        help="folder for train.log, metrics.jsonl, tensorboard",
+    )
     parser.add_argument("--ckpt_path", required=True, metavar="DIR", help="folder for last.pth and best.pth")
     parser.add_argument(
         "--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe; repeatable"

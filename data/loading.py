@@ -89,10 +89,11 @@ def _loader(dataset: Dataset, keys: Sized, num_workers: int) -> DataLoader:
         batch_sampler=keys,
         num_workers=min(num_workers, len(keys)),
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_ignore_interrupt,
+        worker_init_fn=_ignore_signals,
     )
 
 
-def _ignore_interrupt(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; the training process decides when its workers stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ignore_signals(worker: int) -> None:
+    """Ctrl-C, and a scheduler's SIGTERM, reach the whole process group; the training process ends its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -83,14 +83,15 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, corpus, whole,
 
 @pytest.mark.parametrize("how", ["gpus", "torchrun"])
 def test_two_processes_equal_one(tmp_path, corpus, how: str) -> None:
-    settings = dict(epoch=1, dropout=0.0, num_workers=0)
+    settings = dict(epoch=1, dropout=0.0, num_workers=0, lr=0.00005)
     one = call(*command(tmp_path / "one", corpus, **settings))
     assert one.returncode == 0, one.stderr
     if how == "gpus":
         two = run(*command(tmp_path / "two", corpus, gpus="[cpu, cpu]", **settings))
     else:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        two = run(*launcher, *command(tmp_path / "two", corpus, **settings))
+        arguments = command(tmp_path / "two", corpus, **settings)
+        two = run(*launcher, *("--log_path" if part == "--log" else part for part in arguments))
     assert two.returncode == 0, two.stderr
     a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name in a:
@@ -131,7 +132,7 @@ def test_every_recipe_trains_at_toy_size(tmp_path, corpus, recipe: str) -> None:
     ],
 )
 def test_mistakes_are_one_line_that_names_them(tmp_path, corpus, change: dict, message: str) -> None:
-    done = call(*command(tmp_path, corpus, **change))
+    done = (run if "gpus" in change else call)(*command(tmp_path, corpus, **change))
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert message in done.stderr.splitlines()[-1] and done.stderr.splitlines()[-1].startswith("error: ")
 

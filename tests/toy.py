@@ -83,6 +83,8 @@ def call(program: str, *command: object) -> Done:
         status = exit.code
     finally:
         torch.set_num_threads(threads)
+        for handler in set(logging.root.handlers) - set(handlers):
+            handler.close()
         logging.root.handlers = handlers
     return Done(status, stdout.getvalue(), stderr.getvalue())
 

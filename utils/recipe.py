@@ -21,10 +21,12 @@ from hyperpyyaml.core import recursive_update
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap, TaggedScalar
 from ruamel.yaml.scalarfloat import ScalarFloat
+from ruamel.yaml.tag import Tag
 
 # What programs ask for; every other key of a recipe is there for one of these.
 ROOTS = ("seed", "gpus", "model", "task", "train_data", "valid_data", "trainer")
 _REFERENCE = re.compile(r"<([^<>\[\]. ]+)[^<>]*>")
+_TUPLE = re.compile(r"\(.*\)")
 _MISSING = "!PLACEHOLDER"
 
 
@@ -53,7 +55,7 @@ class Recipe:
         if problems:
             raise ValueError(f"{self.path} has keys that nobody knows: " + "; ".join(problems))
         recursive_update(self._tree, changes)
-        _plain_floats(self._tree)
+        _settle_scalars(self._tree)
 
     def build(self, *names: str) -> dict[str, Any]:
         """Build the objects under ``names`` and what they refer to, each once.
@@ -136,13 +138,20 @@ def _references(node: Any) -> list[str]:
     return []
 
 
-def _plain_floats(node: Any) -> None:
-    """1e-4 is a number in YAML 1.2, but a text for HyperPyYAML, which must then see 0.0001."""
+def _settle_scalars(node: Any) -> None:
+    """Write scalars so that they mean the same when HyperPyYAML reads them again.
+
+    1e-4 is a number in YAML 1.2, but a text for HyperPyYAML, which must see 0.0001. And after its first use in a
+    process, ruamel.yaml quotes a tuple such as (0.9, 0.98), which makes it a text, unless its tag says what it is.
+    """
     for key, value in list(node.items() if isinstance(node, Mapping) else enumerate(node)):
         if isinstance(value, Mapping | list):
-            _plain_floats(value)
+            _settle_scalars(value)
         elif isinstance(value, ScalarFloat):
             node[key] = float(value)
+        elif isinstance(value, str) and _TUPLE.fullmatch(value):
+            node[key] = TaggedScalar(value)
+            node[key].yaml_set_ctag(Tag(suffix="!tuple"))
 
 
 def _dump(tree: CommentedMap) -> str:

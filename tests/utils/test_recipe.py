@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
+from tests.toy import ROOT
 from utils.recipe import Recipe
 
 BASE = """
@@ -117,3 +122,18 @@ def test_the_text_holds_what_was_built(base) -> None:
     text = read(base, "size=9").text("model")
     assert "size: 9" in text and "other_path" not in text
     assert "other_path" in read(base).text()
+
+
+def test_a_tuple_stays_one_after_another_recipe_was_built(tmp_path) -> None:
+    """HyperPyYAML changes ruamel.yaml for the whole process: what was read before is then written otherwise."""
+    code = (
+        "from utils.recipe import Recipe\n"
+        "recipe = Recipe('x.yaml', roots=('a', 'b'))\n"
+        "assert recipe.build('a')['a'] == 1\n"
+        "assert recipe.build('b')['b'] == (0.9, 0.98)\n"
+        "assert Recipe('x.yaml', roots=('a', 'b')).build('b')['b'] == (0.9, 0.98)\n"
+    )
+    (tmp_path / "x.yaml").write_text("a: 1\nb: (0.9, 0.98)\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
