@@ -101,7 +101,7 @@ def extract_all(args: argparse.Namespace) -> int:
     jobs = list_jobs(args)
     durations, broken = measure(jobs)
     note_settings(args, jobs)
-    todo = [job for job in jobs if args.overwrite or not job.output.exists()]
+    todo = [job for job in jobs if args.overwrite or args.mixture or not job.output.exists()]
     if len(todo) < len(jobs):
         log.info("%d of %d files are there already", len(jobs) - len(todo), len(jobs))
     todo.sort(key=lambda job: -durations[job.name])  # the longest first, so that no process is left with it
@@ -110,7 +110,8 @@ def extract_all(args: argparse.Namespace) -> int:
     todo = [job for job in todo if job.name not in broken]
     seconds, since = sum(durations[job.name] for job in todo), time.perf_counter()
     settings = (args.config_path, args.ckpt_path, tuple(args.override), args.threads)
-    with tqdm(total=round(seconds, 1), unit="s", desc=f"extracting, {len(devices)} processes") as bar:
+    form = "{desc}: {percentage:3.0f}% |{bar}| {n:.0f} of {total:.0f} s of audio [{elapsed}, {remaining} left]"
+    with tqdm(total=seconds, desc=f"extracting, {len(devices)} processes", bar_format=form) as bar:
         for finished in run_jobs(todo, start, devices, *settings):
             bar.update(durations[finished.job.name])
             if finished.error:

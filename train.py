@@ -65,9 +65,9 @@ def train(device: object, args: argparse.Namespace) -> int:
     from utils import distributed
     from utils.entry import report_errors
     from utils.logging import setup_console
+    from utils.progress import StopRequest
     from utils.recipe import Recipe
     from utils.seed import make_reproducible, seed_everything
-    from utils.trainer import StopRequest
 
     with report_errors(args.debug) as outcome:
         setup_console(main=distributed.is_main(), file=Path(args.log) / "train.log")

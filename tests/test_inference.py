@@ -66,6 +66,8 @@ def test_outputs_are_as_long_as_the_mixtures(one_process) -> None:
 
 
 def test_one_file_equals_the_same_file_of_a_list(tmp_path, one_process) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/c.wav").write_bytes(b"from another day")
     done = call(
         "inference.py", "-config", "config/tselm_l.yaml", "-ckpt", REFERENCE / "tselm.pth", "-gpus", "cpu",
         "--mixture", REFERENCE / "test/mix_clean/utt1.wav", "--enrolment", REFERENCE / "test/aux_s1/utt1.wav",

@@ -57,7 +57,9 @@ def parallel(module: nn.Module, device: torch.device) -> nn.Module:
     """Average the module's gradients over all processes; the module itself if there is only one."""
     if world_size() == 1:
         return module
-    return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
+    # Buffers are tables that never change; sending them in every step would only cost time.
+    devices = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -51,7 +52,8 @@ class RunLog:
 
     def metrics(self, kind: str, values: Mapping[str, float], *, step: int, epoch: int) -> None:
         """One line, and one point in each curve ``kind/name``."""
-        line = {"kind": kind, "step": step, "epoch": epoch, **values, "time": round(time.time(), 3)}
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
+        line = {"kind": kind, "step": step, "epoch": epoch, **finite, "time": round(time.time(), 3)}
         self._lines.write(json.dumps(line) + "\n")
         for name, value in values.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)

@@ -121,7 +121,7 @@ def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         if not separator or not key.strip():
             raise ValueError(f"an override is KEY=VALUE, got {text!r}")
         try:
-            changes[key.strip()] = YAML(typ="safe", pure=True).load(value)
+            changes[key.strip()] = YAML().load(value)
         except YAMLError as error:
             raise ValueError(f"override {key.strip()}: {value!r} is not YAML: {error}") from error
     return changes

@@ -69,6 +69,10 @@ def test_override_values_are_yaml(base, text: str, value: object) -> None:
     assert rate == value and type(rate) is type(value)
 
 
+def test_an_override_can_refer_to_another_key(base) -> None:
+    assert read(base, "rate=!ref <shared>").build("model")["model"]["rate"] == {"a": 3}
+
+
 def test_a_mapping_is_merged(base) -> None:
     assert read(base, "shared={b: 7}").build("model")["model"]["shared"] == {"a": 3, "b": 7}
 
