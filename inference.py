@@ -113,7 +113,7 @@ def extract_all(args: argparse.Namespace) -> int:
     form = "{desc}: {percentage:3.0f}% |{bar}| {n:.0f} of {total:.0f} s of audio [{elapsed}, {remaining} left]"
     with tqdm(total=seconds, desc=f"extracting, {len(devices)} processes", bar_format=form) as bar:
         for finished in run_jobs(todo, start, devices, *settings):
-            bar.update(durations[finished.job.name])
+            bar.update(min(durations[finished.job.name], seconds - bar.n))  # sums of fractions may pass the total
             if finished.error:
                 failed[finished.job.name] = finished.error
     took = time.perf_counter() - since

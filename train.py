@@ -54,9 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     with report_errors(args.debug) as outcome:
         gpus = Recipe(args.config_path, overrides=args.override).build("gpus")["gpus"]
         if distributed.started_by_torchrun():
-            outcome.status = train(distributed.join_torchrun(gpus), args)
-        else:
-            outcome.status = distributed.launch(distributed.parse_devices(gpus), train, args)
+            distributed.end(train(distributed.join_torchrun(gpus), args))
+        outcome.status = distributed.launch(distributed.parse_devices(gpus), train, args)
     return outcome.status
 
 

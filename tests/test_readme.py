@@ -52,8 +52,8 @@ def test_every_make_target_is_there() -> None:
 
 def test_the_python_runs() -> None:
     (code,) = blocks("python")
-    start, end = code.index("overrides=["), code.index("])")
-    code = code[:start] + "overrides=overrides" + code[end + 1 :]
+    code, found = re.subn(r"overrides=\[.*?\]", "overrides=overrides", code, flags=re.DOTALL)
+    assert found == 1
     code = code.replace("config/", f"{ROOT}/config/").replace("public/tselm_l.pth", f"{REFERENCE}/tselm.pth")
     names = {"mixture": read("mix_clean", "utt0")[0], "enrolment": read("aux_s1", "utt0")[0], "overrides": settings()}
     exec(code.replace('device="cuda"', 'device="cpu"'), names)
