@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     run("-m", "data.prepare.synthetic", "--output", data, "--hours", args.hours)
 
     step("toy frozen parts: a WavLM and a vocoder with RANDOM weights, and k-means on the WavLM's features")
-    if not (toy / "vocoder").exists():
+    if not (toy / "vocoder/vocoder.json").exists():
         make_toy_parts(toy, data / "train.json")
     print(f"in {toy}")
 

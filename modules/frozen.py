@@ -27,15 +27,20 @@ class Frozen(nn.Module):
         return super().train(False)
 
     def digest(self) -> str:
-        """SHA-256 over the names, shapes and values of all parameters and buffers: which weights these are."""
+        """SHA-256 of all parameters and buffers that are saved: which weights these are."""
         return tensor_digest(self.state_dict())
 
 
 def tensor_digest(tensors: dict[str, torch.Tensor]) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes, in the order of the names. The device does not matter."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.view(torch.uint8).numpy().data if value.ndim else value.numpy().tobytes())
+    """SHA-256 over the SHA-256 of each tensor's dtype, shape and bytes, in the order of those digests.
+
+    Neither the device nor the names matter: libraries rename the parts of a model from one version to the next.
+    """
+    return hashlib.sha256("".join(sorted(map(_digest, tensors.values()))).encode()).hexdigest()
+
+
+def _digest(tensor: torch.Tensor) -> str:
+    tensor = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import joblib
 import pytest
 import torch
 
-from tests.toy import ENVIRONMENT, ROOT, SIZES, call, flags, run, write_corpus
+from tests.toy import ENVIRONMENT, REFERENCE, ROOT, SIZES, call, flags, run, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +146,37 @@ def test_paths_that_are_not_set_are_all_named(tmp_path) -> None:
         assert key in done.stderr
     assert "hifi_gan_path" not in done.stderr  # no vocoder in training
     assert not list(tmp_path.glob("*.pth"))
+
+
+class Payload:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("part", ["speaker index", "k-means", "vocoder", "last.pth"])
+def test_files_that_carry_code_are_refused_and_nothing_runs(tmp_path, corpus, part: str) -> None:
+    ran, keys = Payload(tmp_path / "ran"), {}
+    if part == "speaker index":
+        keys["tr_data_scp_path"] = tmp_path / "train_100_360.pt"
+        torch.save({"19": ran}, keys["tr_data_scp_path"])
+    elif part == "k-means":
+        keys["kmeans_path"] = tmp_path / "kmeans"
+        shutil.copytree(REFERENCE / "kmeans", tmp_path / "kmeans")
+        joblib.dump(ran, next((tmp_path / "kmeans").glob("*_L7.pt")))
+    elif part == "vocoder":
+        keys |= {"hifi_gan_path": tmp_path / "hifigan", "log_vocoder": "!ref <vocoder>"}
+        shutil.copytree(REFERENCE / "hifigan", tmp_path / "hifigan")
+        torch.save({"x": ran}, tmp_path / "hifigan/generator.ckpt")
+    else:
+        (tmp_path / "ckpt").mkdir()
+        torch.save({"format": "tse-checkpoint", "version": 1, "model": ran}, tmp_path / "ckpt/last.pth")
+    done = call(*command(tmp_path, corpus, **keys))
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "Nothing in it was run" in done.stderr.strip().splitlines()[-1]
+    assert not (tmp_path / "ran").exists()
 
 
 def test_one_batch_is_overfitted(tmp_path, corpus) -> None:
