@@ -116,15 +116,9 @@ def extract_all(args: argparse.Namespace) -> int:
             bar.update(min(durations[finished.job.name], seconds - bar.n))  # sums of fractions may pass the total
             if finished.error:
                 failed[finished.job.name] = finished.error
-    took = time.perf_counter() - since
     if todo:
-        log.info(
-            "%d files, %.1f s of audio in %.1f s, in %s",
-            len(todo) + len(broken) - len(failed),
-            seconds,
-            took,
-            args.output,
-        )
+        done, took = len(todo) + len(broken) - len(failed), time.perf_counter() - since
+        log.info("%d files, %.1f s of audio in %.1f s, in %s", done, seconds, took, args.output)
     for name, reason in failed.items():
         log.error("failed: %s: %s", name, reason)
     if failed:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import logging
 import multiprocessing.connection
 import os
 import signal
@@ -192,9 +192,9 @@ def end(status: int) -> NoReturn:
     """End this process, one of several, now.
 
     The ordinary way out destroys torch's communication threads in whatever order comes, which sometimes aborts a
-    process that had done all its work.
+    process that had done all its work. So do what Python has noted for its end, and leave the rest undone.
     """
-    logging.shutdown()
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -26,6 +26,10 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 class TrainData(Protocol):
     steps_per_epoch: int
 
+    def micro_batch_size(self, *, world_size: int, accumulate: int) -> int:
+        """Items of one forward pass; a ValueError where a step cannot be divided so."""
+        ...
+
     def epoch(self, epoch: int, *, first_step: int, rank: int, world_size: int, accumulate: int) -> Iterator[Batch]: ...
 
 
@@ -135,6 +139,8 @@ class _Run:
         self.recipe: str = recipe
         self.stop: StopRequest = stop
         self.log: RunLog | NoLog = NoLog()
+        # Refuse now what would only fail in the first step.
+        train_data.micro_batch_size(world_size=distributed.world_size(), accumulate=settings.accumulate)
         self.progress = Progress()
         self.optimizers = task.optimizers()
         self.initial_rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
@@ -210,10 +216,7 @@ class _Run:
             if not self.train_epoch():
                 self.save_last()
                 return False
-            values = self.evaluate(limit=None, kind="valid")
-            if settings.best_metric not in values:
-                raise ValueError(f"best_metric must be one of {', '.join(values)}, got {settings.best_metric!r}")
-            metric = values[settings.best_metric]
+            metric = self.evaluate(limit=None, kind="valid")[settings.best_metric]
             if settings.schedule:
                 settings.schedule.step(metric)
                 self.apply_rates()
@@ -325,6 +328,8 @@ class _Run:
                 if number == 0 and distributed.is_main():
                     self.log.media(self.task.media(batch), step=self.progress.step)
         values = self.average(sums, counts)
+        if self.settings.best_metric not in values:
+            raise ValueError(f"best_metric must be one of {', '.join(values)}, got {self.settings.best_metric!r}")
         self.log.metrics(kind, values, step=self.progress.step, epoch=self.progress.epoch + 1)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.info("epoch %d, step %d, %s: %s", self.progress.epoch + 1, self.progress.step, kind, shown)
