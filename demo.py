@@ -22,7 +22,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="exp/demo", type=Path, metavar="DIR", help="where all goes (%(default)s)")
     parser.add_argument("--hours", default=0.5, type=float, help="of synthetic training speech (%(default)s)")
-    parser.add_argument("--epochs", default=3, type=int, help="of toy training (%(default)s)")
+    parser.add_argument("--epochs", default=8, type=int, help="of toy training (%(default)s)")
     return parser.parse_args(argv)
 
 
