@@ -132,7 +132,9 @@ def start(device, config_path: str, ckpt_path: str, overrides: tuple[str, ...], 
 
     from data import audio
     from models import load_extractor
+    from utils.distributed import select
 
+    select(device)
     if device.type == "cpu":
         # The number of threads changes the last bits of sums, so it must not follow from the number of processes.
         torch.set_num_threads(threads)

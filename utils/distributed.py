@@ -107,6 +107,12 @@ def parse_devices(gpus: object) -> list[torch.device]:
     return devices
 
 
+def select(device: torch.device) -> None:
+    """Make a CUDA device this process's own: what names no device must not wake another one."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 def started_by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys()
 
@@ -133,6 +139,7 @@ def launch(devices: Sequence[torch.device], work: Callable[..., int], *args: obj
     it twice, from the terminal and from here.
     """
     if len(devices) == 1:
+        select(devices[0])
         return work(devices[0], *args)
     # The store lives here, on a port that the system chose, so that no other program can take it in between.
     store = dist.TCPStore("127.0.0.1", 0, world_size=None, is_master=True, wait_for_workers=False)
@@ -208,8 +215,7 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _init(device: torch.device, **where: object) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    select(device)
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         timeout=TIMEOUT,
