@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -84,10 +85,13 @@ def overrides(values: dict[str, object]) -> list[str]:
 
 
 def run(*command: object) -> None:
-    """Run one of the project's programs, and show its command line."""
+    """Run one of the programs, and show its command line. Ctrl-C is for the program, which may have to save."""
     arguments = [str(part) for part in command]
     print("$ python " + shlex.join(arguments), flush=True)
-    status = subprocess.run([sys.executable, *arguments], check=False).returncode
+    process = subprocess.Popen([sys.executable, *arguments])
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    status = process.wait()
+    signal.signal(signal.SIGINT, previous)
     if status:
         raise SystemExit(status)
 

@@ -337,7 +337,7 @@ class _Run:
 
     def average(self, sums: dict[str, torch.Tensor], counts: dict[str, int]) -> dict[str, float]:
         # A process may have had no item at all, so the names come from the one that had the first.
-        names = distributed.from_main(sorted(sums))
+        names = distributed.from_main(list(sums))
         if not names:
             raise ValueError("the validation set is empty")
         pairs = [(float(sums.get(n, 0.0)), float(counts.get(n, 0))) for n in names]
