@@ -68,7 +68,7 @@ def train(device: object, args: argparse.Namespace) -> int:
     from utils.recipe import Recipe
     from utils.seed import make_reproducible, seed_everything
 
-    with report_errors(args.debug) as outcome:
+    with report_errors(args.debug, delay=0.0 if distributed.is_main() else 3.0) as outcome:
         setup_console(main=distributed.is_main(), file=Path(args.log) / "train.log")
         make_reproducible()
         recipe = Recipe(args.config_path, overrides=args.override)
@@ -92,8 +92,8 @@ def train(device: object, args: argparse.Namespace) -> int:
                 stop=stop,
             )
         if not done:
-            log.warning("stopped and saved in %s; the same command continues", args.ckpt_path)
-            outcome.status = 130
+            log.info("stopped and saved in %s; the same command continues", args.ckpt_path)
+            outcome.status = distributed.STOPPED
         distributed.leave()
     return outcome.status
 

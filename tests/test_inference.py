@@ -17,7 +17,7 @@ import pytest
 import soundfile as sf
 import torch
 
-from tests.toy import REFERENCE, ROOT, UTTERANCES, VARIANTS, call, expected, flags
+from tests.toy import REFERENCE, ROOT, UTTERANCES, VARIANTS, Payload, call, expected, flags
 
 
 def extract(
@@ -196,14 +196,6 @@ def test_lists_that_do_not_match(tmp_path) -> None:
     (scp / "aux_s1.scp").unlink()
     done = extract(tmp_path / "out", scp=scp)
     assert done.returncode == 2 and "aux_s1.scp" in done.stderr
-
-
-class Payload:
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.mark}",)
 
 
 @pytest.mark.parametrize("part", ["checkpoint", "k-means", "vocoder weights", "vocoder settings"])

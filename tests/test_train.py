@@ -15,7 +15,7 @@ import joblib
 import pytest
 import torch
 
-from tests.toy import ENVIRONMENT, REFERENCE, ROOT, SIZES, call, flags, run, write_corpus
+from tests.toy import ENVIRONMENT, REFERENCE, ROOT, SIZES, Payload, call, flags, run, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -146,14 +146,6 @@ def test_paths_that_are_not_set_are_all_named(tmp_path) -> None:
         assert key in done.stderr
     assert "hifi_gan_path" not in done.stderr  # no vocoder in training
     assert not list(tmp_path.glob("*.pth"))
-
-
-class Payload:
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.mark}",)
 
 
 @pytest.mark.parametrize("part", ["speaker index", "k-means", "vocoder", "last.pth"])

@@ -21,6 +21,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 # A process that waits for another one (which writes a checkpoint, say) gives up after this time.
 TIMEOUT = timedelta(minutes=30)
+# Seconds that the others get after one has failed, before they are ended.
+GRACE = 1.0
+# The exit status of a program that was asked to stop, and did.
+STOPPED = 130
 
 
 def rank() -> int:
@@ -172,17 +176,18 @@ def launch(devices: Sequence[torch.device], work: Callable[..., int], *args: obj
 
 
 def _wait(processes: Sequence[multiprocessing.Process]) -> int:
-    """Wait for all. When one fails, the others can only hang: they get ten seconds, and are left behind."""
-    status = 0
+    """Wait for all; the status of the first that failed. When one fails, the others can only hang, and are left."""
+    status, failed = 0, False
     waiting = {process.sentinel: process for process in processes}
     while waiting:
-        ready = multiprocessing.connection.wait(list(waiting), timeout=10 if status else None)
+        ready = multiprocessing.connection.wait(list(waiting), timeout=GRACE if failed else None)
         if not ready:
             break
         for sentinel in ready:
             process = waiting.pop(sentinel)
             process.join()
             status = status or process.exitcode
+            failed = failed or process.exitcode not in (0, STOPPED)  # who was asked to stop may still be saving
     return 128 - status if status < 0 else status
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,12 +19,18 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def report_errors(debug: bool = False) -> Iterator[Outcome]:
-    """Report the errors that users can mend as ``error: ...`` with exit status 2, with their traceback if ``debug``."""
+def report_errors(debug: bool = False, *, delay: float = 0.0) -> Iterator[Outcome]:
+    """Report the errors that users can mend as ``error: ...`` with exit status 2, with their traceback if ``debug``.
+
+    Args:
+        delay: seconds to wait first. Of several processes with the same error, one should tell it: the others give it
+            the time to do so, and are ended meanwhile.
+    """
     outcome = Outcome()
     try:
         yield outcome
     except USER_ERRORS as error:
+        time.sleep(delay)
         if debug:
             traceback.print_exc()
         print(f"error: {describe(error)}", file=sys.stderr, flush=True)

@@ -59,7 +59,7 @@ class StopRequest:
             if self.requested:
                 raise KeyboardInterrupt
             self.requested = True
-            log.warning("stopping after this step; once more stops at once, without saving")
+            log.info("stopping after this step; once more stops at once, without saving")
 
         handled = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
         previous = {number: signal.signal(number, ask) for number in handled}

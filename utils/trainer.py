@@ -215,6 +215,7 @@ class _Run:
         while progress.epoch < settings.epochs:
             if not self.train_epoch():
                 self.save_last()
+                distributed.barrier()  # a launcher may end all processes as soon as one has left
                 return False
             metric = self.evaluate(limit=None, kind="valid")[settings.best_metric]
             if settings.schedule:

@@ -69,6 +69,13 @@ def fail_in_one(device: torch.device, folder: str) -> int:
     return 0
 
 
+def stop_one_after_the_other(device: torch.device, folder: str) -> int:
+    if distributed.rank() == 0:
+        time.sleep(3)  # still saving
+        open(os.path.join(folder, "saved"), "w").close()
+    return distributed.STOPPED
+
+
 def report_parent_and_wait(device: torch.device, folder: str) -> int:
     open(os.path.join(folder, f"pid{distributed.rank()}"), "w").write(str(os.getpid()))
     time.sleep(60)
@@ -84,6 +91,12 @@ def test_when_one_fails_the_others_do_not_hang(tmp_path) -> None:
     since = time.time()
     assert distributed.launch([torch.device("cpu")] * 2, fail_in_one, str(tmp_path)) == 3
     assert time.time() - since < 120
+
+
+def test_who_was_asked_to_stop_may_still_be_saving_when_others_have_left(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(distributed, "GRACE", 0.1)
+    assert distributed.launch([torch.device("cpu")] * 2, stop_one_after_the_other, str(tmp_path)) == distributed.STOPPED
+    assert (tmp_path / "saved").exists()
 
 
 def test_processes_end_with_a_parent_that_was_killed(tmp_path) -> None:
