@@ -151,8 +151,8 @@ def _load(source: str | os.PathLike, *, highest: int) -> tuple[WavLMModel, int]:
             source, config=config, dtype=torch.float32, output_loading_info=True, local_files_only=is_folder
         )
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        where = "folder" if is_folder else "hub or in its cache (a local folder works too)"
-        raise ValueError(f"cannot load a WavLM from {source} in the {where}: {error}") from error
+        where = "" if is_folder else " on the hub or in its cache; a local folder works too"
+        raise ValueError(f"cannot load a WavLM from {source}{where} ({' '.join(str(error).split())})") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bar:

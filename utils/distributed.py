@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
 
 # A process that waits for another one (which writes a checkpoint, say) gives up after this time.
 TIMEOUT = timedelta(minutes=30)
@@ -193,6 +194,7 @@ def _wait(processes: Sequence[multiprocessing.Process]) -> int:
 
 def _child(rank: int, devices: list[torch.device], port: int, work: Callable[..., int], args: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(threading.RLock())  # tqdm's own lock is a semaphore, which a process that is ended leaves behind
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     _limit_threads(devices[rank], len(devices))
     store = dist.TCPStore("127.0.0.1", port, is_master=False)

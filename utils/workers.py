@@ -6,11 +6,13 @@ import logging
 import multiprocessing.connection
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from utils.entry import USER_ERRORS, describe
 from utils.logging import setup_console
@@ -102,6 +104,7 @@ def _hand_out(jobs: Sequence[Any], workers: dict) -> Iterator[Finished]:
 
 def _serve(connection: multiprocessing.connection.Connection, start: Callable[..., Work], device, args: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends the others
+    tqdm.set_lock(threading.RLock())  # tqdm's own lock is a semaphore, which a process that is ended leaves behind
     setup_console(main=False)
     try:
         work = start(device, *args)
