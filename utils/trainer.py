@@ -195,7 +195,7 @@ class _Run:
                     f"{path} is from the middle of an epoch of {saved['steps_per_epoch']} steps, the recipe now gives "
                     f"{self.train_data.steps_per_epoch}: continue with the same batch_size and data, or in a new folder"
                 )
-            log.info("continuing from %s: epoch %d, step %d", path, self.progress.epoch + 1, self.progress.step)
+            log.info("continuing from %s: %d epochs and %d steps done", path, self.progress.epoch, self.progress.step)
         distributed.barrier()
         self.networks = {n: distributed.parallel(m, self.device) for n, m in self.task.networks().items()}
         self.apply_rates()
@@ -226,6 +226,8 @@ class _Run:
                 progress.best = metric
                 self.save_best()
             self.save_last()
+        best = (settings.best_metric, progress.best, self.ckpt_path / "best.pth")
+        log.info("all %d epochs are done; the best %s, %.4g, is in %s", settings.epochs, *best)
         return True
 
     def train_epoch(self) -> bool:
