@@ -196,7 +196,7 @@ def choose_devices(args: argparse.Namespace, jobs: int) -> list:
     """The device of each process."""
     from utils.distributed import parse_devices
 
-    devices = parse_devices(args.gpus[0] if args.gpus in (["auto"], ["cpu"]) else args.gpus)
+    devices = parse_devices("auto" if args.gpus == ["auto"] else args.gpus)
     default = len(devices) if devices[0].type == "cuda" else (os.cpu_count() or 1)
     processes = max(1, min(args.proc or default, jobs))
     return [devices[i % len(devices)] for i in range(processes)]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from utils.files import write_text
+from utils.files import portable, write_text
 
 _SHOWN = 5  # how many names of each kind an error shows
 
@@ -61,13 +61,11 @@ def read_aligned(lists: Mapping[str, str | os.PathLike]) -> list[tuple[str, dict
 def write_scp(path: str | os.PathLike, entries: Mapping[str, str | os.PathLike]) -> None:
     """Write a list; paths inside the list's own folder are written relative to it, so that the folder can be moved."""
     path = Path(path)
-    folder = path.parent.resolve()
     lines = []
     for name, audio in entries.items():
         if not name or any(c.isspace() for c in name):
             raise ValueError(f"a name in {path} must not be empty or hold white space: {name!r}")
-        audio = Path(audio).absolute()
-        lines.append(f"{name} {audio.relative_to(folder) if audio.is_relative_to(folder) else audio}\n")
+        lines.append(f"{name} {portable(audio, path.parent)}\n")
     write_text(path, "".join(lines))
 
 
@@ -79,14 +77,13 @@ def _parse(path: Path) -> tuple[dict[str, Path], list[str]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
-        name, _, audio = line.strip().partition(" ")
-        audio = audio.strip()
-        if not audio:
+        name, *rest = line.strip().split(maxsplit=1)  # a space or a tab; the path may hold more of them
+        if not rest:
             malformed.append(f"line {number} ({line.strip()!r})")
         elif name in entries:
             duplicate.append(name)
         else:
-            entries[name] = path.parent / audio
+            entries[name] = path.parent / rest[0]
     problems = []
     if malformed:
         problems.append(f"{path}: {_show(malformed)} not of the form 'name path'")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from utils.files import write_json
+from utils.files import portable, write_json
 from utils.safe_load import load_torch
 
 log = logging.getLogger(__name__)
@@ -49,15 +49,8 @@ def read_speakers(path: str | os.PathLike) -> dict[str, list[Path]]:
 
 def write_speakers(path: str | os.PathLike, speakers: Mapping[str, Sequence[str | os.PathLike]]) -> None:
     """Write the JSON form; paths inside the index's own folder are written relative to it."""
-    path = Path(path)
-    folder = path.parent.resolve()
-
-    def portable(audio: str | os.PathLike) -> str:
-        audio = Path(audio).absolute()
-        return str(audio.relative_to(folder) if audio.is_relative_to(folder) else audio)
-
-    index = {speaker: [portable(audio) for audio in paths] for speaker, paths in speakers.items()}
-    write_json(path, index)
+    folder = Path(path).parent
+    write_json(path, {speaker: [portable(audio, folder) for audio in paths] for speaker, paths in speakers.items()})
 
 
 def _is_list_of_paths(value: object) -> bool:

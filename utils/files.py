@@ -1,4 +1,4 @@
-"""Text files that are whole whenever they have their name."""
+"""Text files that are whole whenever they have their name, and the paths that are written into them."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_json(path: str | os.PathLike, value: object) -> None:
     """Write ``value`` as indented JSON, as ``write_text`` does."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def portable(path: str | os.PathLike, folder: str | os.PathLike) -> str:
+    """``path`` relative to ``folder`` where it lies inside, so that both can be moved together; else absolute."""
+    for settle in (os.path.abspath, os.path.realpath):  # either may have been reached through a link
+        inside, outside = Path(settle(path)), Path(settle(folder))
+        if inside.is_relative_to(outside):
+            return str(inside.relative_to(outside))
+    return os.path.abspath(path)

@@ -54,7 +54,10 @@ class Recipe:
         problems += [_suggest(key, self.roots) for key in self._tree if key not in used]
         if problems:
             raise ValueError(f"{self.path} has keys that nobody knows: " + "; ".join(problems))
-        recursive_update(self._tree, changes)
+        try:
+            recursive_update(self._tree, changes)
+        except TypeError as error:
+            raise ValueError(f"an override is a mapping where {self.path} has a plain value: {error}") from error
         _settle_scalars(self._tree)
 
     def build(self, *names: str) -> dict[str, Any]:

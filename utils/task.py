@@ -71,7 +71,9 @@ class Task(nn.Module, ABC):
         """The losses of a batch, in the order in which they are descended.
 
         The loop descends each objective before it asks for the next one. A classifier has one; a GAN computes the
-        fake once, yields the discriminator's objective, and then the generator's.
+        fake once, yields the discriminator's objective, and then the generator's. Gradients are cleared before an
+        optimizer's first micro-batch only: an objective that reaches into another optimizer's network must keep that
+        network's parameters from collecting them, or they add up with ``accumulate``.
 
         Args:
             batch: as the data set gives it, on the device.

@@ -51,7 +51,7 @@ def collect(
         FileNotFoundError: the folder, one of its folders or the enrolment list is missing.
         ValueError: an empty folder, or names that are not the same everywhere: the first few of each kind are shown.
     """
-    folder = Path(folder).resolve()
+    folder = Path(folder).absolute()
     roles = _roles(folder, with_list=enrolment is not None)
     # read_aligned matches lists, so it is given the lists as they would be written.
     with tempfile.TemporaryDirectory() as drafts:
@@ -142,8 +142,7 @@ def _run(folder: Path, output: str | None, enrolment: str | None) -> None:
             + ", ".join(_first(other_rate)),
             file=sys.stderr,
         )
-    # Resolved, because write_scp compares with the list's real folder to find what can be relative.
-    target = Path(output or folder).resolve()
+    target = Path(output or folder).absolute()
     for role in utterances[0][1]:
         write_scp(target / f"{role}.scp", {name: paths[role] for name, paths in utterances})
     written = ", ".join(f"{role}.scp" for role in utterances[0][1])

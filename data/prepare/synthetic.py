@@ -98,7 +98,7 @@ def make(output: str | os.PathLike, size: Size, *, seed: int = 0, jobs: int | No
         ValueError: ``output`` holds something else; the message names the way out.
         EspeakError: espeak-ng is not installed, or cannot be used.
     """
-    output = Path(output).resolve()  # as write_scp and write_speakers do; else they would write absolute paths
+    output = Path(output).absolute()
     if jobs is not None and jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
     arguments = {**asdict(size), "seed": seed, "version": _VERSION}

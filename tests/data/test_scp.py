@@ -10,6 +10,19 @@ def test_paths_are_relative_to_the_list_or_absolute_and_may_hold_spaces(tmp_path
     assert read_scp(tmp_path / "a.scp") == {"x.wav": tmp_path / "sub folder/x y.wav", "y.wav": tmp_path / "/abs/y.wav"}
 
 
+def test_a_tab_separates_too(tmp_path) -> None:
+    (tmp_path / "a.scp").write_text("x.wav\tsub folder/x.wav\n")
+    assert read_scp(tmp_path / "a.scp") == {"x.wav": tmp_path / "sub folder/x.wav"}
+
+
+def test_a_folder_reached_through_a_link_is_the_lists_own(tmp_path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for audio, folder in (("real", "link"), ("link", "real"), ("link", "link")):
+        write_scp(tmp_path / folder / "a.scp", {"x.wav": tmp_path / audio / "x.wav"})
+        assert (tmp_path / "real/a.scp").read_text() == "x.wav x.wav\n"
+
+
 def test_lists_are_matched_by_name_not_by_position(tmp_path) -> None:
     (tmp_path / "mix.scp").write_text("a m/a\nb m/b\n")
     (tmp_path / "ref.scp").write_text("b r/b\na r/a\n")

@@ -84,7 +84,7 @@ def test_keys_that_nobody_knows_are_an_error_in_the_file_and_in_overrides(base) 
     assert "override rat (did you mean rate?)" in str(error.value) and "siez" in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["size", "=3", "size=[1"])
+@pytest.mark.parametrize("text", ["size", "=3", "size=[1", "size={a: 1}"])
 def test_overrides_that_cannot_be_read(base, text: str) -> None:
     with pytest.raises(ValueError, match="override"):
         read(base, text)
