@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     # Threads that wait must sleep: by spinning they take the cores from the loaders and from other processes. It has
     # to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from utils.entry import report_errors
+    from utils.errors import report_errors
     from utils.logging import setup_console
 
     setup_console()

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     # to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from utils import distributed
-    from utils.entry import report_errors
+    from utils.errors import report_errors
     from utils.recipe import Recipe
 
     with report_errors(args.debug) as outcome:
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 def train(device: object, args: argparse.Namespace) -> int:
     """Train in this process, one of several or the only one; returns the exit status."""
     from utils import distributed
-    from utils.entry import report_errors
+    from utils.errors import STOPPED, report_errors
     from utils.logging import setup_console
     from utils.progress import StopRequest
     from utils.recipe import Recipe
@@ -93,7 +93,7 @@ def train(device: object, args: argparse.Namespace) -> int:
             )
         if not done:
             log.info("stopped and saved in %s; the same command continues", args.ckpt_path)
-            outcome.status = distributed.STOPPED
+            outcome.status = STOPPED
         distributed.leave()
     return outcome.status
 

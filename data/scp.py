@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from utils.errors import first_few
 from utils.files import portable, write_text
-
-_SHOWN = 5  # how many names of each kind an error shows
 
 
 def read_scp(path: str | os.PathLike) -> dict[str, Path]:
@@ -51,9 +50,9 @@ def read_aligned(lists: Mapping[str, str | os.PathLike]) -> list[tuple[str, dict
         missing = [name for name in reference if name not in table]
         extra = [name for name in table if name not in reference]
         if missing:
-            problems.append(f"{lists[role]}: {_show(missing)} missing, but in {lists[first_role]}")
+            problems.append(f"{lists[role]}: {first_few(missing)} missing, but in {lists[first_role]}")
         if extra:
-            problems.append(f"{lists[role]}: {_show(extra)} not in {lists[first_role]}")
+            problems.append(f"{lists[role]}: {first_few(extra)} not in {lists[first_role]}")
     _raise_for(problems)
     return [(name, {role: table[name] for role, table in tables.items()}) for name in reference]
 
@@ -86,18 +85,12 @@ def _parse(path: Path) -> tuple[dict[str, Path], list[str]]:
             entries[name] = path.parent / rest[0]
     problems = []
     if malformed:
-        problems.append(f"{path}: {_show(malformed)} not of the form 'name path'")
+        problems.append(f"{path}: {first_few(malformed)} not of the form 'name path'")
     if duplicate:
-        problems.append(f"{path}: {_show(duplicate)} more than once")
+        problems.append(f"{path}: {first_few(duplicate)} more than once")
     if not entries and not problems:
         problems.append(f"{path}: the list is empty")
     return entries, problems
-
-
-def _show(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _raise_for(problems: list[str]) -> None:

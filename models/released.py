@@ -22,7 +22,7 @@ from torch import Tensor
 from models.released_checkpoint import STAND_INS, ReleasedCheckpoint, compare_frozen, parse_checkpoint, read_checkpoint
 from models.released_folders import kmeans_layers, newer_names, read_kmeans, read_vocoder
 from utils import checkpoint
-from utils.entry import report_errors
+from utils.errors import report_errors
 
 __all__ = [
     "STAND_INS",

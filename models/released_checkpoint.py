@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.released_folders import as_tensors, newer_names, some
+from models.released_folders import as_tensors, newer_names
 from utils import checkpoint
+from utils.errors import first_few
 from utils.safe_load import load_torch
 
 # Names under which the published trainer, or a copy of it in another place, pickles its NewBob schedule.
@@ -97,7 +98,7 @@ def parse_checkpoint(content: Any, path: str | os.PathLike) -> ReleasedCheckpoin
         raise ValueError(f"{path} is a checkpoint of this project, not a released one: load it as it is")
     is_bare = isinstance(content, Mapping) and "model_state_dict" not in content
     if not isinstance(content, Mapping) or is_bare and not all(isinstance(v, Tensor) for v in content.values()):
-        found = some(list(map(str, content))) if is_bare else type(content).__name__
+        found = first_few(list(map(str, content))) if is_bare else type(content).__name__
         raise ValueError(f"{path} is no released checkpoint: 'model_state_dict' should be in it. Found {found}")
     state = as_tensors(content if is_bare else content["model_state_dict"], path)
     if state and all(name.startswith("module.") for name in state):
@@ -113,7 +114,7 @@ def parse_checkpoint(content: Any, path: str | os.PathLike) -> ReleasedCheckpoin
         else:
             unknown.append(name)
     if unknown:
-        raise ValueError(f"{path} has {len(unknown)} tensors that a TSELM does not have: {some(unknown)}")
+        raise ValueError(f"{path} has {len(unknown)} tensors that a TSELM does not have: {first_few(unknown)}")
     if not network:
         raise ValueError(f"{path} has no tensor of a TSELM network")
     facts = {} if is_bare else _facts(content)
@@ -145,14 +146,16 @@ def compare_frozen(
     way_out = f"Use the {what} that it was trained with"
     missing = [name for name in loaded if name not in inside]
     if missing:
-        raise ValueError(f"the {what} in {path} lacks {len(missing)} tensors: {some(missing)}. {way_out}")
+        raise ValueError(f"the {what} in {path} lacks {len(missing)} tensors: {first_few(missing)}. {way_out}")
     shapes = [
         f"{name} {list(inside[name].shape)} instead of {list(value.shape)}"
         for name, value in loaded.items()
         if inside[name].shape != value.shape
     ]
     if shapes:
-        raise ValueError(f"the {what} in {path} has {len(shapes)} tensors of another shape: {some(shapes)}. {way_out}")
+        raise ValueError(
+            f"the {what} in {path} has {len(shapes)} tensors of another shape: {first_few(shapes)}. {way_out}"
+        )
     differing: dict[str, float] = {}
     for name, value in loaded.items():
         value, other = value.detach().to("cpu", torch.float32), inside[name].detach().to("cpu", torch.float32)

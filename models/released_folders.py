@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from utils.errors import first_few
 from utils.safe_joblib import load_joblib
 from utils.safe_load import Inert, load_torch
 from utils.safe_yaml import load_yaml
@@ -47,17 +48,21 @@ def read_kmeans(folder: str | os.PathLike, layers: Sequence[int]) -> list[Tensor
         stored = _load_safetensors(ours)
         missing = [layer for layer in layers if f"layer_{layer}" not in stored]
         if missing:
-            raise ValueError(f"{ours} has no centres for layers {some(missing)}; it has {some(sorted(stored))}")
+            raise ValueError(
+                f"{ours} has no centres for layers {first_few(missing)}; it has {first_few(sorted(stored))}"
+            )
         found = {layer: (ours, stored[f"layer_{layer}"]) for layer in layers}
     else:
         files = _kmeans_files(folder)
         missing = [layer for layer in layers if layer not in files]
         if missing:
             raise FileNotFoundError(
-                f"no k-means for layers {some(missing)} in {folder}: one file *_L<layer>.pt a layer is needed, or "
-                f"kmeans.safetensors. Found {some(_listing(folder))}"
+                f"no k-means for layers {first_few(missing)} in {folder}: one file *_L<layer>.pt a layer is needed, or "
+                f"kmeans.safetensors. Found {first_few(_listing(folder))}"
             )
-        twice = [f"layer {layer}: {some([f.name for f in files[layer]])}" for layer in layers if len(files[layer]) > 1]
+        twice = [
+            f"layer {layer}: {first_few([f.name for f in files[layer]])}" for layer in layers if len(files[layer]) > 1
+        ]
         if twice:
             raise ValueError(f"more than one k-means for a layer in {folder}; keep one. {'; '.join(twice)}")
         found = {layer: (files[layer][0], _released_centres(files[layer][0])) for layer in layers}
@@ -67,7 +72,7 @@ def read_kmeans(folder: str | os.PathLike, layers: Sequence[int]) -> list[Tensor
     result = {layer: (path, centres.float()) for layer, (path, centres) in found.items()}
     broken = [f"{path.name} (layer {layer})" for layer, (path, c) in result.items() if not c.isfinite().all()]
     if broken:
-        raise ValueError(f"centres that are not finite (NaN or infinite) in {folder}: {some(broken)}")
+        raise ValueError(f"centres that are not finite (NaN or infinite) in {folder}: {first_few(broken)}")
     shapes = {layer: list(centres.shape) for layer, (_, centres) in result.items()}
     if len({tuple(shape) for shape in shapes.values()}) > 1:
         facts = ", ".join(f"layer {layer}: {shape}" for layer, shape in shapes.items())
@@ -95,7 +100,7 @@ def read_vocoder(folder: str | os.PathLike) -> tuple[dict[str, Any], dict[str, T
     if not settings.is_file() or not weights.is_file():
         raise FileNotFoundError(
             f"no vocoder in {folder}: hyperparams.yaml and generator.ckpt are needed, or vocoder.json and "
-            f"vocoder.safetensors. Found {some(_listing(folder))}"
+            f"vocoder.safetensors. Found {first_few(_listing(folder))}"
         )
     if (settings, weights) == ours:
         arguments, state = _our_vocoder_arguments(settings), _load_safetensors(weights)
@@ -123,7 +128,7 @@ def as_tensors(state: Any, path: str | os.PathLike) -> dict[str, Tensor]:
         raise ValueError(f"{path} holds no state dict, but a {type(state).__name__}")
     others = [str(n)[:100] for n, v in state.items() if not (isinstance(n, str) and isinstance(v, Tensor))]
     if others:
-        raise ValueError(f"{path}: not tensors: {some(others)}")
+        raise ValueError(f"{path}: not tensors: {first_few(others)}")
     return dict(state)
 
 
@@ -143,7 +148,7 @@ def kmeans_layers(folder: str | os.PathLike) -> list[int]:
         layers = sorted(_kmeans_files(folder))
     if not layers:
         raise FileNotFoundError(
-            f"no k-means in {folder}: files *_L<layer>.pt, or kmeans.safetensors. Found {some(_listing(folder))}"
+            f"no k-means in {folder}: files *_L<layer>.pt, or kmeans.safetensors. Found {first_few(_listing(folder))}"
         )
     return layers
 
@@ -183,7 +188,7 @@ def _released_vocoder_arguments(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} must have 'generator: !new:{_GENERATOR}', got {generator!r}"[:500])
     ignored = [key for key, value in settings.items() if isinstance(value, Inert | dict) and key != "generator"]
     if ignored:
-        log.info("%s: %s not needed and not built", path, some(ignored))
+        log.info("%s: %s not needed and not built", path, first_few(ignored))
     arguments = dict(generator.attributes)
     older = arguments.pop("num_embeddings", None)  # speechbrain's name of vocab_size until 1.0
     if older is not None and arguments.setdefault("vocab_size", older) != older:
@@ -220,7 +225,7 @@ def _checked_arguments(given: dict[str, Any], path: Path) -> dict[str, Any]:
     if given.get("resblock_type") not in ("1", "2", None):
         problems.append(f'resblock_type must be "1" or "2", got {given["resblock_type"]!r}')
     if problems:
-        raise ValueError(f"{path}: arguments of {_GENERATOR.rpartition('.')[2]}: {some(problems)}")
+        raise ValueError(f"{path}: arguments of {_GENERATOR.rpartition('.')[2]}: {first_few(problems)}")
     return {name: given.get(name, parameter.default) for name, parameter in known.items()}
 
 
@@ -248,9 +253,3 @@ def _existing_folder(folder: str | os.PathLike, what: str) -> Path:
 
 def _listing(folder: Path) -> list[str]:
     return sorted(f"{p.name}/" if p.is_dir() else p.name for p in folder.iterdir()) or ["nothing"]
-
-
-def some(items: Sequence[Any], shown: int = 8) -> str:
-    """The first few of a list, for an error message."""
-    more = f", and {len(items) - shown} more" if len(items) > shown else ""
-    return ", ".join(map(str, items[:shown])) + more

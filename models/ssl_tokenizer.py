@@ -9,8 +9,7 @@ import torch
 from modules.frames import length_mask
 from modules.frozen import Frozen
 from modules.kmeans import NearestCentroid
-
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+from utils.precision import autocast, require_known
 
 
 class SSLTokenizer(Frozen):
@@ -39,8 +38,7 @@ class SSLTokenizer(Frozen):
             )
         if self.quantizer.dim != encoder.dim:
             raise ValueError(f"the encoder has {encoder.dim} channels, the k-means centres {self.quantizer.dim}")
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        require_known(precision)
         self.precision = precision
         self.sample_rate: int = encoder.sample_rate
         self.grid = encoder.grid
@@ -54,8 +52,7 @@ class SSLTokenizer(Frozen):
     @torch.no_grad()
     def features(self, wav: torch.Tensor, lengths: torch.Tensor | None = None) -> list[torch.Tensor]:
         """The continuous features before quantisation: wav [B, T], lengths [B] -> K tensors [B, N, D] float32."""
-        dtype = PRECISIONS[self.precision]
-        with torch.autocast(wav.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        with autocast(wav.device, self.precision):
             return [x.float() for x in self.encoder(wav.float(), lengths)]
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from modules.frames import FrameGrid, length_mask
 from modules.frozen import Frozen
+from utils.errors import first_few
 
 
 class WavLM(Frozen):
@@ -158,5 +159,5 @@ def _load(source: str | os.PathLike, *, highest: int) -> tuple[WavLMModel, int]:
         if bar:
             transformers_logging.enable_progress_bar()
     if info["missing_keys"]:
-        raise ValueError(f"{source} lacks weights: {', '.join(sorted(info['missing_keys'])[:5])} ...")
+        raise ValueError(f"{source} lacks weights: {first_few(sorted(info['missing_keys']))}")
     return model, total

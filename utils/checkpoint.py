@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from utils.errors import first_few
 from utils.safe_load import load_torch
 
 FORMAT = "tse-checkpoint"
@@ -81,23 +82,19 @@ def load_tensors(
         ("unexpected", tensors.keys() - needed.keys()),
     ):
         if names:
-            problems.append(f"{len(names)} {what}: {_first(sorted(names))}")
+            problems.append(f"{len(names)} {what}: {first_few(sorted(names))}")
     differing = [
         f"{name} {list(tensors[name].shape)} instead of {list(needed[name].shape)}"
         for name in sorted(needed.keys() & tensors.keys())
         if needed[name].shape != tensors[name].shape
     ]
     if differing:
-        problems.append(f"{len(differing)} of another shape: {_first(differing)}")
+        problems.append(f"{len(differing)} of another shape: {first_few(differing)}")
     if problems:
         raise ValueError(f"the tensors of {source} do not fit the recipe; " + "; ".join(problems))
     for owner, module in modules.items():
         prefix = f"{owner}."
         module.load_state_dict({n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)})
-
-
-def _first(names: Sequence[str], shown: int = 4) -> str:
-    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
 
 
 def require_same(

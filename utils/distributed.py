@@ -20,12 +20,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from utils.errors import STOPPED
+
 # A process that waits for another one (which writes a checkpoint, say) gives up after this time.
 TIMEOUT = timedelta(minutes=30)
 # Seconds that the others get after one has failed, before they are ended.
 GRACE = 1.0
-# The exit status of a program that was asked to stop, and did.
-STOPPED = 130
 
 
 def rank() -> int:

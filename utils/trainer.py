@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 from utils import checkpoint, distributed
 from utils.logging import NoLog, RunLog
+from utils.precision import autocast, require_known
 from utils.progress import Averages, Progress, StopRequest
 from utils.schedule import NewBob
 from utils.seed import seed_everything
 from utils.task import Batch, Task
 
 log = logging.getLogger(__name__)
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class TrainData(Protocol):
@@ -72,8 +72,7 @@ class Trainer:
         first_evaluation: int = 2,
         max_skipped: int = 20,
     ):
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        require_known(precision)
         if accumulate < 1 or log_interval < 1 or (save_interval is not None and save_interval < 1):
             raise ValueError(
                 "accumulate, log_interval and save_interval must be above 0, "
@@ -271,7 +270,7 @@ class _Run:
         """One step of every optimizer; returns the items that this process contributed."""
         settings = self.settings
         seed_everything(settings.seed, self.progress.step, distributed.rank())
-        dtype, items = PRECISIONS[settings.precision], 0
+        items = 0
         for micro in range(settings.accumulate):
             batch = self.to_device(next(batches))
             items += len(next(iter(batch.values())))
@@ -279,7 +278,7 @@ class _Run:
             with distributed.without_sync(list(self.networks.values()), active=not last):
                 objectives = iter(self.task.objectives(batch, self.networks))
                 while True:
-                    with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
+                    with autocast(self.device, self.settings.precision):
                         objective = next(objectives, None)
                     if objective is None:
                         break
@@ -320,11 +319,10 @@ class _Run:
         self.task.eval()
         sums: dict[str, torch.Tensor] = {}
         counts: dict[str, int] = defaultdict(int)
-        dtype = PRECISIONS[self.settings.precision]
         batches = self.valid_data.batches(rank=distributed.rank(), world_size=distributed.world_size(), limit=limit)
         for number, batch in enumerate(tqdm(batches, desc=kind, leave=False, disable=not distributed.is_main())):
             batch = self.to_device(batch)
-            with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            with autocast(self.device, self.settings.precision):
                 for name, (total, count) in self.task.evaluate(batch).items():
                     sums[name] = sums.get(name, 0) + total.double()
                     counts[name] += count

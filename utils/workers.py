@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from utils.entry import USER_ERRORS, describe
+from utils.errors import USER_ERRORS, describe
 from utils.logging import setup_console
 
 Work = Callable[[Any], Any]

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from data.prepare.archives import BrokenArchive, unpack
 from data.prepare.fetch import Ledger, ResumingDownloader, fetch_file, file_size
 from data.prepare.hub import fetch_model, is_model, model_size
-from utils.entry import report_errors
+from utils.errors import report_errors
 
 _HUB = "https://huggingface.co"
 _TSELM = f"{_HUB}/Beilong/TSELM/resolve/main"

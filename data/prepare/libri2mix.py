@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from data.audio import SAMPLE_RATE
 from data.scp import read_aligned, write_scp
-from utils.entry import report_errors
+from utils.errors import first_few, report_errors
 
 ENROLMENT = "aux_s1"
 _REQUIRED = ("mix_clean", "s1", ENROLMENT)
@@ -139,7 +139,7 @@ def _run(folder: Path, output: str | None, enrolment: str | None) -> None:
     if other_rate:
         print(
             f"warning: {len(other_rate)} files are not at {SAMPLE_RATE} Hz and are resampled each time they are read: "
-            + ", ".join(_first(other_rate)),
+            + first_few(other_rate),
             file=sys.stderr,
         )
     target = Path(output or folder).absolute()
@@ -161,7 +161,7 @@ def _roles(folder: Path, *, with_list: bool) -> list[str]:
         )
     if missing:
         below = [str(path.parent) for depth in (1, 2, 3) for path in sorted(folder.glob("*/" * depth + "mix_clean"))]
-        hint = f"; such folders are {', '.join(_first(below))}" if below else ""
+        hint = f"; such folders are {first_few(below)}" if below else ""
         raise FileNotFoundError(
             f"{folder} has no folder {' or '.join(missing)}: give the folder that holds mix_clean and s1{hint}"
         )
@@ -174,7 +174,7 @@ def _write_draft(path: Path, folder: Path) -> None:
         raise ValueError(f"no wav or flac file in {folder}")
     spaced = [str(p) for p in files if any(c.isspace() for c in p.name)]
     if spaced:
-        raise ValueError(f"names in lists hold no white space; rename {', '.join(_first(spaced))}")
+        raise ValueError(f"names in lists hold no white space; rename {first_few(spaced)}")
     write_scp(path, {p.name: p for p in files})
 
 

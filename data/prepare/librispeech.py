@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from data.audio import SAMPLE_RATE, num_samples
 from data.speakers import write_speakers
-from utils.entry import report_errors
+from utils.errors import report_errors
 
 _SUFFIXES = (".flac", ".wav")
 _SHOWN = 50  # how many problems are listed

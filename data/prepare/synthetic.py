@@ -41,7 +41,7 @@ from data.prepare.utterances import ROLES, plan_mixtures, write_mixture, write_s
 from data.prepare.voices import Voice, draw_voices, num_voices
 from data.scp import write_scp
 from data.speakers import write_speakers
-from utils.entry import report_errors
+from utils.errors import report_errors
 from utils.files import write_json, write_text
 from utils.workers import run_jobs
 

@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from tests.toy import ROOT
 from utils import distributed
+from utils.errors import STOPPED
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def stop_one_after_the_other(device: torch.device, folder: str) -> int:
     if distributed.rank() == 0:
         time.sleep(3)  # still saving
         open(os.path.join(folder, "saved"), "w").close()
-    return distributed.STOPPED
+    return STOPPED
 
 
 def report_parent_and_wait(device: torch.device, folder: str) -> int:
@@ -95,7 +96,7 @@ def test_when_one_fails_the_others_do_not_hang(tmp_path) -> None:
 
 def test_who_was_asked_to_stop_may_still_be_saving_when_others_have_left(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(distributed, "GRACE", 0.1)
-    assert distributed.launch([torch.device("cpu")] * 2, stop_one_after_the_other, str(tmp_path)) == distributed.STOPPED
+    assert distributed.launch([torch.device("cpu")] * 2, stop_one_after_the_other, str(tmp_path)) == STOPPED
     assert (tmp_path / "saved").exists()
 
 

@@ -1,4 +1,4 @@
-"""What the programs share: one line for an error that a user can mend, the whole traceback for one of ours."""
+"""Errors as users meet them: one line for what they can mend, the whole traceback for a fault of ours."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import contextlib
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 # A wrong value, a missing or unreadable file, a training that diverges. Everything else is a fault of the program.
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
+# The exit status of a program that was asked to stop, and did.
+STOPPED = 130
 
 
 @dataclass
@@ -37,9 +39,16 @@ def report_errors(debug: bool = False, *, delay: float = 0.0) -> Iterator[Outcom
         outcome.status = 2
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr, flush=True)
-        outcome.status = 130
+        outcome.status = STOPPED
 
 
 def describe(error: BaseException) -> str:
     """The message of an error; an OSError says which file, and a bare one which kind it is."""
     return str(error) or type(error).__name__
+
+
+def first_few(items: Iterable[object], shown: int = 5) -> str:
+    """The first few of many, and how many more there are."""
+    items = [str(item) for item in items]
+    more = f" and {len(items) - shown} more" if len(items) > shown else ""
+    return ", ".join(items[:shown]) + more
