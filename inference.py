@@ -16,7 +16,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus")
 log = logging.getLogger("inference")
 
 
@@ -28,6 +27,19 @@ class Job:
     mixture: Path
     enrolment: Path
     output: Path
+    tokens: Path | None = None  # where the predicted tokens are kept
+
+    def done(self) -> bool:
+        return self.output.exists() and (self.tokens is None or self.tokens.exists())
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a job took, and the most memory, in bytes, that its process has used so far."""
+
+    seconds: float
+    memory: int
+    gpu_memory: int | None
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -68,6 +80,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="threads of a process on the CPU (default: 1); more can change the last bits of a result",
     )
     add("--overwrite", action="store_true", help="extract again what is already there")
+    add("--save-tokens", action="store_true", help="keep the predicted tokens too, as OUTPUT/tokens/NAME.npy [N, K]")
+    add("--report", action="store_true", help="evaluate when all is done (evaluate.py); includes --save-tokens")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe; repeatable")
     add("--debug", action="store_true", help="show the whole traceback of an error")
     args = parser.parse_args(argv)
@@ -75,6 +89,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("give either -scp, or both --mixture and --enrolment")
     if args.proc is not None and args.proc < 1 or args.threads < 1:
         parser.error("-proc and --threads must be above 0")
+    if args.mixture and (args.report or args.save_tokens):
+        parser.error("--report and --save-tokens are for a folder of lists, -scp")
     return args
 
 
@@ -89,6 +105,8 @@ def main(argv: list[str] | None = None) -> int:
     setup_console()
     with report_errors(args.debug) as outcome:
         outcome.status = extract_all(args)
+    if args.report and outcome.status in (0, 1):
+        return evaluate_all(args) or outcome.status
     return outcome.status
 
 
@@ -101,14 +119,14 @@ def extract_all(args: argparse.Namespace) -> int:
     jobs = list_jobs(args)
     durations, broken = measure(jobs)
     note_settings(args, jobs)
-    todo = [job for job in jobs if args.overwrite or args.mixture or not job.output.exists()]
+    todo = [job for job in jobs if args.overwrite or args.mixture or not job.done()]
     if len(todo) < len(jobs):
         log.info("%d of %d files are there already", len(jobs) - len(todo), len(jobs))
     todo.sort(key=lambda job: -durations[job.name])  # the longest first, so that no process is left with it
     devices = choose_devices(args, len(todo))
     failed = {job.name: broken[job.name] for job in todo if job.name in broken}
     todo = [job for job in todo if job.name not in broken]
-    seconds, since = sum(durations[job.name] for job in todo), time.perf_counter()
+    seconds, since, costs = sum(durations[job.name] for job in todo), time.perf_counter(), {}
     settings = (args.config_path, args.ckpt_path, tuple(args.override), args.threads)
     form = "{desc}: {percentage:3.0f}% |{bar}| {n:.0f} of {total:.0f} s of audio [{elapsed}, {remaining} left]"
     with tqdm(total=seconds, desc=f"extracting, {len(devices)} processes", bar_format=form) as bar:
@@ -116,9 +134,12 @@ def extract_all(args: argparse.Namespace) -> int:
             bar.update(min(durations[finished.job.name], seconds - bar.n))  # sums of fractions may pass the total
             if finished.error:
                 failed[finished.job.name] = finished.error
-    if todo:
-        done, took = len(todo) + len(broken) - len(failed), time.perf_counter() - since
-        log.info("%d files, %.1f s of audio in %.1f s, in %s", done, seconds, took, args.output)
+            else:
+                costs[finished.job.name] = finished.result
+    if costs:
+        took, extracted = time.perf_counter() - since, sum(durations[name] for name in costs)
+        log.info("%d files, %.1f s of audio in %.1f s, in %s", len(costs), extracted, took, args.output)
+        note_speed(args, devices, list(costs.values()), audio_seconds=extracted, wall_seconds=took)
     for name, reason in failed.items():
         log.error("failed: %s: %s", name, reason)
     if failed:
@@ -133,6 +154,8 @@ def start(device, config_path: str, ckpt_path: str, overrides: tuple[str, ...], 
     from data import audio
     from models import load_extractor
     from utils.distributed import select
+    from utils.files import write_array
+    from utils.machine import peak_gpu_memory, peak_memory
 
     select(device)
     if device.type == "cpu":
@@ -140,9 +163,17 @@ def start(device, config_path: str, ckpt_path: str, overrides: tuple[str, ...], 
         torch.set_num_threads(threads)
     extractor = load_extractor(config_path, ckpt_path, device=device, overrides=overrides)
 
-    def extract(job: Job) -> None:
-        wav = extractor.extract(audio.read(job.mixture), audio.read(job.enrolment))
+    def extract(job: Job) -> Cost:
+        since = time.perf_counter()
+        signals = audio.read(job.mixture), audio.read(job.enrolment)
+        if job.tokens is None:
+            wav = extractor.extract(*signals)
+        else:
+            made = extractor.extract_with_tokens(*signals)
+            wav = made.wav
+            write_array(job.tokens, made.tokens.to(torch.int32).numpy())
         audio.write(job.output, wav.numpy(), sample_rate=extractor.sample_rate)
+        return Cost(time.perf_counter() - since, peak_memory(), peak_gpu_memory(device))
 
     return extract
 
@@ -153,7 +184,7 @@ def list_jobs(args: argparse.Namespace) -> list[Job]:
     Raises:
         ValueError: lists that do not match, or names that cannot be file names inside the output folder.
     """
-    from data.scp import read_aligned
+    from data.scp import output_path, read_aligned
 
     output = Path(args.output)
     if args.mixture:
@@ -162,21 +193,23 @@ def list_jobs(args: argparse.Namespace) -> list[Job]:
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder of lists: {folder}")
     lists = {"mixture": folder / "mix_clean.scp", "enrolment": folder / "aux_s1.scp"}
-    jobs = [Job(name, p["mixture"], p["enrolment"], output_path(output, name)) for name, p in read_aligned(lists)]
+    keep = args.save_tokens or args.report
+    jobs = [
+        Job(
+            name,
+            paths["mixture"],
+            paths["enrolment"],
+            output_path(output, name),
+            output_path(output / "tokens", name, ".npy") if keep else None,
+        )
+        for name, paths in read_aligned(lists)
+    ]
     owners: dict[Path, str] = {}
     for job in jobs:
         if job.output in owners:
             raise ValueError(f"{owners[job.output]} and {job.name} would both be written to {job.output}")
         owners[job.output] = job.name
     return jobs
-
-
-def output_path(folder: Path, name: str) -> Path:
-    """The output file of a name in a list: the name, as a wav file, inside the folder."""
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise ValueError(f"the name {name!r} in the lists would be written outside {folder}")
-    stem, suffix = os.path.splitext(name)
-    return folder / ((stem if suffix.lower() in AUDIO_SUFFIXES else name) + ".wav")
 
 
 def measure(jobs: list[Job]) -> tuple[dict[str, float], dict[str, str]]:
@@ -219,7 +252,7 @@ def note_settings(args: argparse.Namespace, jobs: list[Job]) -> None:
     with open(args.ckpt_path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     now = {"checkpoint": str(args.ckpt_path), "sha256": digest, "model": recipe.text("model")}
-    path = Path(args.output) / "inference.json"
+    path, runs = Path(args.output) / "inference.json", []
     if path.exists() and not args.overwrite and any(job.output.exists() for job in jobs):
         then = json.loads(path.read_text(encoding="utf-8"))
         if differing := [key for key in ("sha256", "model") if then.get(key) != now[key]]:
@@ -227,7 +260,48 @@ def note_settings(args: argparse.Namespace, jobs: list[Job]) -> None:
             raise ValueError(
                 f"{args.output} holds outputs of another {what} (see {path}): choose another folder, or --overwrite"
             )
-    write_json(path, now)
+        runs = then.get("runs", [])
+    write_json(path, {**now, "runs": runs})
+
+
+def note_speed(
+    args: argparse.Namespace, devices: list, costs: list[Cost], *, audio_seconds: float, wall_seconds: float
+) -> None:
+    """Add what this run cost to inference.json. Without loading, which a run of many files does once."""
+    import torch
+
+    from utils.files import write_json
+    from utils.machine import device_name
+
+    if args.mixture:
+        return
+    path = Path(args.output) / "inference.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    gpu = [cost.gpu_memory for cost in costs if cost.gpu_memory is not None]
+    run = {
+        "device": " + ".join(sorted({device_name(device) for device in devices})),
+        "processes": len(devices),
+        "threads": args.threads if devices[0].type == "cpu" else None,
+        "files": len(costs),
+        "audio_seconds": round(audio_seconds, 3),
+        "work_seconds_per_second": sum(cost.seconds for cost in costs) / audio_seconds,
+        "wall_seconds_per_second": wall_seconds / audio_seconds,
+        "peak_memory_bytes": max(cost.memory for cost in costs),
+        "peak_gpu_bytes": max(gpu) if gpu else None,
+        "torch": torch.__version__,
+    }
+    write_json(path, {**record, "runs": [*record["runs"], run]})
+
+
+def evaluate_all(args: argparse.Namespace) -> int:
+    """What evaluate.py does, on what was extracted."""
+    import evaluate
+
+    command = ["-scp", args.scp_dir, "--output", args.output, "-config", args.config_path, "-gpus", *args.gpus]
+    command += ["-proc", str(args.proc)] if args.proc else []
+    for override in args.override:
+        command += ["--override", override]
+    return evaluate.main([*command, *(["--debug"] if args.debug else [])])
 
 
 if __name__ == "__main__":

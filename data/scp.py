@@ -9,6 +9,8 @@ from pathlib import Path
 from utils.errors import first_few
 from utils.files import portable, write_text
 
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus")
+
 
 def read_scp(path: str | os.PathLike) -> dict[str, Path]:
     """Read a list. Each line is ``name path``; the path may hold spaces, and is absolute or relative to the list.
@@ -66,6 +68,19 @@ def write_scp(path: str | os.PathLike, entries: Mapping[str, str | os.PathLike])
             raise ValueError(f"a name in {path} must not be empty or hold white space: {name!r}")
         lines.append(f"{name} {portable(audio, path.parent)}\n")
     write_text(path, "".join(lines))
+
+
+def output_path(folder: str | os.PathLike, name: str, suffix: str = ".wav") -> Path:
+    """Where what is made for a name in a list is kept: the name, less an audio suffix, in ``folder``.
+
+    Raises:
+        ValueError: the name leads out of the folder.
+    """
+    folder = Path(folder)
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"the name {name!r} in the lists would be written outside {folder}")
+    stem, ending = os.path.splitext(name)
+    return folder / ((stem if ending.lower() in AUDIO_SUFFIXES else name) + suffix)
 
 
 def _parse(path: Path) -> tuple[dict[str, Path], list[str]]:

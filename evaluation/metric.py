@@ -51,8 +51,9 @@ class Signals:
         target: the clean speech of the talker asked for.
         mixture: what it was extracted from.
         interferer: everything in the mixture but the target.
-        tokens: of ``output``, ``target`` and ``mixture`` [N, K] by the tokenizer, and where known ``model`` (what the
-            network predicted) and ``wanted`` (what it should have).
+        tokens: of ``output`` and ``target`` by the tokenizer, and, where they were kept, those that the network
+            predicted (``predicted``), [N, K] each.
+        without_tokens: why there are none.
     """
 
     output: np.ndarray
@@ -60,6 +61,7 @@ class Signals:
     mixture: np.ndarray | None = None
     interferer: np.ndarray | None = None
     tokens: Mapping[str, np.ndarray] = field(default_factory=dict)
+    without_tokens: str | None = None
 
 
 class Metric(ABC):
@@ -72,6 +74,8 @@ class Metric(ABC):
         columns: the numbers that it gives.
         needs: which fields of Signals it cannot do without.
         on_device: whether it has a network that a GPU would speed up.
+        floor_and_ceiling: whether the mixture and the resynthesised target are scored too: ``asked`` for, ``always``
+            or ``never``.
         models: name -> digest of every weight file that it uses.
     """
 
@@ -79,9 +83,10 @@ class Metric(ABC):
     columns: tuple[Column, ...]
     needs: tuple[str, ...] = ("target",)
     on_device: bool = False
+    floor_and_ceiling: str = "asked"
     models: Mapping[str, str] = {}
 
-    def load(self, device: str) -> None:
+    def load(self, device: str) -> None:  # noqa: B027 - most have nothing to load
         """Load what takes time, in the process that scores. Raises Unavailable."""
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -37,6 +38,40 @@ class TargetExtractor(Protocol):
 
     def extract(self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray) -> torch.Tensor:
         """mixture [T] or [B, T], enrolment [T'] or [B, T'] -> the enrolled talker's speech, as long as the mixture."""
+        ...
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Speech with the tokens that it was made of.
+
+    Attributes:
+        wav: [T] or [B, T] float32, on the CPU.
+        tokens: [N, K] or [B, N, K] int64, on the CPU.
+    """
+
+    wav: torch.Tensor
+    tokens: torch.Tensor
+
+
+@runtime_checkable
+class TokenExtractor(TargetExtractor, Protocol):
+    """An extractor that works through tokens, and so can be measured by them."""
+
+    tokenizer: Tokenizer
+
+    def extract_with_tokens(
+        self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray
+    ) -> Extraction:
+        """As ``extract``, with the predicted tokens."""
+        ...
+
+    def encode(self, wav: torch.Tensor | np.ndarray) -> torch.Tensor:
+        """The tokens of any speech, [N, K], cut as a mixture is; of the target, those that should be predicted."""
+        ...
+
+    def resynthesise(self, target: torch.Tensor | np.ndarray) -> Extraction:
+        """What it would give if it made no error: the target's own tokens, and their sound."""
         ...
 
 

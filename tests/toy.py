@@ -74,7 +74,7 @@ class Done:
 def call(program: str, *command: object) -> Done:
     """The same in this process, which saves the imports, for what needs no process of its own."""
     main = importlib.import_module(program.removesuffix(".py")).main
-    threads, handlers = torch.get_num_threads(), list(logging.root.handlers)
+    threads, handlers, environment = torch.get_num_threads(), list(logging.root.handlers), dict(os.environ)
     stdout, stderr = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr), contextlib.chdir(ROOT):
@@ -86,6 +86,8 @@ def call(program: str, *command: object) -> Done:
         for handler in set(logging.root.handlers) - set(handlers):
             handler.close()
         logging.root.handlers = handlers
+        os.environ.clear()
+        os.environ.update(environment)
     return Done(status, stdout.getvalue(), stderr.getvalue())
 
 

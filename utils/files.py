@@ -1,27 +1,54 @@
-"""Text files that are whole whenever they have their name, and the paths that are written into them."""
+"""Files that are whole whenever they have their name, and the paths that are written into them."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import numpy as np
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write ``text`` in UTF-8 under a temporary name, and rename it when it is complete; make the folder if needed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write ``text`` in UTF-8."""
+    _write(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Write an array as a ``.npy`` file."""
+
+    def save(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            np.save(file, array)
+
+    _write(Path(path), save)
+
+
+def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays as a compressed ``.npz`` file."""
+
+    def save(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    _write(Path(path), save)
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:
-    """Write ``value`` as indented JSON, as ``write_text`` does."""
+    """Write ``value`` as indented JSON."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Write under a temporary name, and rename when it is complete; make the folder if needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def portable(path: str | os.PathLike, folder: str | os.PathLike) -> str:

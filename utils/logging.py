@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from utils.task import Media
+if TYPE_CHECKING:  # imports torch, which not every program needs
+    from utils.task import Media
 
 
 class _TqdmHandler(logging.Handler):
@@ -31,7 +33,7 @@ def setup_console(*, main: bool = True, file: Path | None = None) -> None:
         handlers.append(logging.FileHandler(file, encoding="utf-8"))
         handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
-    for name in ("data", "models", "modules", "utils", "train", "inference"):
+    for name in ("data", "models", "modules", "utils", "evaluation", "train", "inference", "evaluate"):
         logging.getLogger(name).setLevel(logging.INFO if main else logging.WARNING)
 
 

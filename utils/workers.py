@@ -9,13 +9,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from tqdm import tqdm
 
 from utils.errors import USER_ERRORS, describe
 from utils.logging import setup_console
+
+if TYPE_CHECKING:  # torch takes half a gigabyte, and work may be without it
+    import torch
 
 Work = Callable[[Any], Any]
 
@@ -36,7 +38,7 @@ class Finished:
 
 
 def run_jobs(
-    jobs: Sequence[Any], start: Callable[..., Work], devices: Sequence[torch.device], *args: Any
+    jobs: Sequence[Any], start: Callable[..., Work], devices: Sequence[torch.device | str], *args: Any
 ) -> Iterator[Finished]:
     """Do the jobs in one process for each entry of ``devices``, and yield each as it is over.
 

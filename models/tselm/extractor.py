@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import released
-from models.interfaces import Vocoder, require_same_format
+from models.interfaces import Extraction, Vocoder, require_same_format
 from models.tselm.front_end import FrontEnd
 from models.tselm.network import TSELM
 from utils import checkpoint
@@ -124,7 +125,6 @@ class Extractor(nn.Module):
                 tensors.pop("network.mixture_embedding.table.weight", None)
         checkpoint.load_tensors({"network": self.network}, tensors, path)
 
-    @torch.inference_mode()
     def extract(self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray) -> torch.Tensor:
         """The enrolled talker's speech.
 
@@ -141,6 +141,13 @@ class Extractor(nn.Module):
             ValueError: wrong type or shape, samples that are not finite, an empty mixture, or an enrolment that is
                 silent or shorter than one frame.
         """
+        return self.extract_with_tokens(mixture, enrolment).wav
+
+    @torch.inference_mode()
+    def extract_with_tokens(
+        self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray
+    ) -> Extraction:
+        """As ``extract``, with the tokens that the network predicted, [N, K] or [B, N, K]."""
         mixtures, is_batch = _as_batch(mixture, "mixture")
         enrolments, _ = _as_batch(enrolment, "enrolment")
         if len(mixtures) != len(enrolments):
@@ -150,39 +157,84 @@ class Extractor(nn.Module):
             raise ValueError(f"the enrolment needs at least {self.grid.window} samples, got {used.shape[-1]}")
         if not bool(used.any(dim=-1).all()):
             raise ValueError("the enrolment is silent in the part that is used: there is nobody to follow")
-        device = self.network.head.weight.device
-        extract = self._aligned if self.chunking == "aligned" else self._published
-        wav = extract(mixtures.to(device), used.to(device)).float().cpu()
-        return wav if is_batch else wav[0]
+        mixtures, used = mixtures.to(self.device), used.to(self.device)
+        if self.chunking == "published":
+            around = used = F.pad(used, (0, self.regi_length - used.shape[-1]))
+        else:  # a multiple of the hop before the mixture, so that it starts where a frame starts
+            around = used[:, : used.shape[-1] // self.grid.hop * self.grid.hop]
+        pieces, joined = self._cut(mixtures)
+        tokens = joined(self._predict(pieces, around, self.front_end.encode(used)))
+        wav = self._decode(tokens, mixtures.shape[-1])
+        if self.chunking == "aligned":
+            wav = wav * mixtures.any(dim=-1, keepdim=True)
+        wav, tokens = wav.float().cpu(), tokens.cpu()
+        return Extraction(wav, tokens) if is_batch else Extraction(wav[0], tokens[0])
 
     forward = extract
 
-    def _aligned(self, mixture: torch.Tensor, enrolment: torch.Tensor) -> torch.Tensor:
-        samples, hop = mixture.shape[-1], self.grid.hop
+    @property
+    def device(self) -> torch.device:
+        return self.network.head.weight.device
+
+    @torch.inference_mode()
+    def encode(self, wav: torch.Tensor | np.ndarray) -> torch.Tensor:
+        """The tokens of any speech, cut as ``chunking`` cuts a mixture; of the target, what the network should predict.
+
+        Args:
+            wav: [T], or [B, T], at ``sample_rate``, floating point.
+
+        Returns:
+            [N, K] or [B, N, K] on the CPU, as ``extract_with_tokens`` for a mixture of this length.
+        """
+        wavs, is_batch = _as_batch(wav, "signal")
+        tokens = self._encode(wavs.to(self.device)).cpu()
+        return tokens if is_batch else tokens[0]
+
+    @torch.inference_mode()
+    def resynthesise(self, target: torch.Tensor | np.ndarray) -> Extraction:
+        """What a network without error would give: the target's own tokens, and their sound.
+
+        Args:
+            target: [T] or [B, T], the clean speech.
+
+        Returns:
+            As ``extract_with_tokens`` for a mixture of this length.
+        """
+        targets, is_batch = _as_batch(target, "target")
+        tokens = self._encode(targets.to(self.device))
+        wav, tokens = self._decode(tokens, targets.shape[-1]).float().cpu(), tokens.cpu()
+        return Extraction(wav, tokens) if is_batch else Extraction(wav[0], tokens[0])
+
+    def _encode(self, wav: torch.Tensor) -> torch.Tensor:
+        pieces, joined = self._cut(wav)
+        rows = pieces.flatten(0, 1).split(self.batch_pieces)
+        return joined(torch.cat([self.tokenizer.encode(row) for row in rows]).unflatten(0, pieces.shape[:2]))
+
+    def _cut(self, wav: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+        """Equally long pieces [B, P, T'] of ``wav`` [B, T], and what joins their tokens [B, P, N', K] to [B, N, K]."""
+        samples, hop = wav.shape[-1], self.grid.hop
+        if self.chunking == "published":
+            padded = F.pad(wav, (0, -samples % self.mix_length))
+            return padded.unflatten(-1, (-1, self.mix_length)), lambda tokens: tokens.flatten(1, 2)
         frames = self.grid.cover(samples)
         window = min(self.window, frames)
         starts = [*range(0, frames - window, self.piece), frames - window]
-        padded = F.pad(mixture, (0, self.grid.samples(frames) - samples))
-        windows = torch.stack([padded[:, hop * s : hop * s + self.grid.samples(window)] for s in starts], dim=1)
-        # A multiple of the hop, so that the mixture starts where a frame starts.
-        around = enrolment[:, : enrolment.shape[-1] // hop * hop]
-        tokens = self._predict(windows, around, self.front_end.encode(enrolment))  # [B, windows, N, K]
+        padded = F.pad(wav, (0, self.grid.samples(frames) - samples))
+        pieces = torch.stack([padded[:, hop * s : hop * s + self.grid.samples(window)] for s in starts], dim=1)
         # Neighbours meet one context after the start of the later one.
         cuts = [0, *(s + self.context for s in starts[1:]), frames]
-        kept = [
-            tokens[:, i, cut - start : end - start]
-            for i, (start, cut, end) in enumerate(zip(starts, cuts, cuts[1:], strict=False))
-        ]
-        wav = self.vocoder.decode(torch.cat(kept, dim=1))[:, :samples]
-        return wav * mixture.any(dim=-1, keepdim=True)
 
-    def _published(self, mixture: torch.Tensor, enrolment: torch.Tensor) -> torch.Tensor:
-        samples, size = mixture.shape[-1], self.mix_length
-        padded = F.pad(mixture, (0, -samples % size))
-        enrolment = F.pad(enrolment, (0, self.regi_length - enrolment.shape[-1]))
-        tokens = self._predict(padded.unflatten(-1, (-1, size)), enrolment, self.front_end.encode(enrolment))
-        pieces = [self.vocoder.decode(tokens[:, i]) for i in range(tokens.shape[1])]
-        return torch.cat(pieces, dim=-1)[:, :samples]
+        def joined(tokens: torch.Tensor) -> torch.Tensor:
+            ends = zip(starts, cuts, cuts[1:], strict=False)
+            return torch.cat([tokens[:, i, cut - s : end - s] for i, (s, cut, end) in enumerate(ends)], dim=1)
+
+        return pieces, joined
+
+    def _decode(self, tokens: torch.Tensor, samples: int) -> torch.Tensor:
+        """[B, N, K] -> [B, at most ``samples``]: as one, or in the pieces of the published cut."""
+        piece = tokens.shape[1] if self.chunking == "aligned" else self.grid.frames(self.mix_length)
+        wavs = [self.vocoder.decode(part) for part in tokens.split(piece, dim=1)]
+        return torch.cat(wavs, dim=-1)[:, :samples]
 
     def _predict(self, pieces: torch.Tensor, around: torch.Tensor, enrolment_tokens: torch.Tensor) -> torch.Tensor:
         """Tokens of equally long pieces: [B, P, T], [B, R], [B, M, K] -> [B, P, N, K]."""

@@ -1,0 +1,237 @@
+"""Evaluate a folder of extracted files: metrics with intervals, a table to paste, and a page to look at and listen to.
+
+Writes metrics.jsonl (a row a file), summary.json, summary.md and report.html into the folder of the extracted files.
+What is measured stays measured: the same command does what is missing. Needs requirements-eval.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("evaluate")
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    from evaluation.registry import NAMES, Settings
+
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  python evaluate.py -scp test --output out\n  python evaluate.py -scp test --output out "
+        "-config config/tselm_l.yaml --floor-and-ceiling\n  python evaluate.py --compare out_a out_b",
+    )
+    add = parser.add_argument
+    add("-scp", "--scp_dir", metavar="DIR", help="folder with mix_clean.scp, s1.scp, aux_s1.scp, and s2.scp if any")
+    add("--output", metavar="DIR", help="folder of the extracted files; with --compare, where the comparison is kept")
+    add("--compare", nargs="+", metavar="DIR", help="compare evaluated folders with the first of them, file by file")
+    add("--metrics", nargs="+", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all that can run)")
+    add("--floor-and-ceiling", action="store_true", help="score the mixture and the resynthesised target too")
+    add("-config", "--config_path", metavar="FILE", help="recipe of the system, for metrics in tokens and the ceiling")
+    add("--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe; repeatable")
+    add("-gpus", "--gpus", nargs="+", default=["auto"], metavar="DEVICE", help="for networks: cuda:0 ..., or cpu")
+    add("-proc", "--proc", type=int, metavar="N", help="processes (default: one a core; for networks one a GPU)")
+    add("--length-tolerance", type=float, default=0.0, metavar="SECONDS", help="lengths may differ so much (default 0)")
+    add("--examples-by", metavar="COLUMN", help="what the page's best, median and worst file are chosen by")
+    defaults = Settings()
+    for name, what in (
+        ("speechbert_model", "HuBERT or WavLM"),
+        ("speechbert_layer", "its hidden state"),
+        ("whisper_model", "Whisper"),
+        ("speaker_model", "WavLM with x-vectors"),
+    ):
+        default = getattr(defaults, name)
+        flag = "--" + name.replace("_", "-")
+        add(flag, type=type(default), default=default, metavar="MODEL" if "model" in name else "N",
+            help=f"{what}{', a folder or a hub id' if 'model' in name else ''} (%(default)s)")  # fmt: skip
+    add("--nisqa-weights", metavar="PATH", help="nisqa.tar or its folder (default: where torchmetrics keeps it)")
+    add("--debug", action="store_true", help="show the whole traceback of an error")
+    args = parser.parse_args(argv)
+    if args.compare and len(args.compare) < 2:
+        parser.error("--compare needs two folders or more")
+    if not args.compare and not (args.scp_dir and args.output):
+        parser.error("give -scp and --output, or --compare")
+    if args.proc is not None and args.proc < 1 or args.length_tolerance < 0:
+        parser.error("-proc must be above 0, and --length-tolerance not below")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    # Every process takes one core; libraries would take all of them. Said before any of them is imported.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    args = parse_args(argv)
+    from utils.errors import report_errors
+    from utils.logging import setup_console
+
+    setup_console()
+    with report_errors(args.debug) as outcome:
+        outcome.status = compare_all(args) if args.compare else evaluate_all(args)
+    return outcome.status
+
+
+def evaluate_all(args: argparse.Namespace) -> int:
+    """Score what is missing and write the reports; returns the exit status: 1 if something could not be scored."""
+    from evaluation import registry
+    from evaluation.items import LISTS, read_items
+    from evaluation.metric import Unavailable
+    from evaluation.rows import Rows
+    from evaluation.scoring import score_all
+    from evaluation.summary import markdown, summarise
+    from evaluation.tokens import codebook_usage
+    from utils.files import write_json, write_text
+
+    output = Path(args.output)
+    items, problems = read_items(args.scp_dir, output)
+    tokens = describe_tokens(args)
+    settings = registry.Settings(
+        args.speechbert_model, args.speechbert_layer, args.whisper_model, args.speaker_model, args.nisqa_weights,
+        output / "tokens",
+    )  # fmt: skip
+    metrics, unavailable = registry.make(args.metrics or registry.NAMES, settings, tokens)
+    roles = set(items[0].paths) if items else set(LISTS)
+    roles |= {"interferer"} if {"mixture", "target"} <= roles else set()
+    for metric in list(metrics):
+        if lacking := [LISTS[need] for need in metric.needs if need not in roles]:
+            unavailable[metric.name] = f"no {', no '.join(lacking)} in {args.scp_dir}"
+            metrics.remove(metric)
+    for name, reason in unavailable.items():
+        log.info("cannot run: %s: %s", name, reason)
+
+    bounds = {"never"} if not args.floor_and_ceiling else {"never", "asked"}
+    floors = [m for m in metrics if m.floor_and_ceiling == "always" or m.floor_and_ceiling in bounds - {"never"}]
+    wanted = {"extracted": metrics}
+    if floors and "mixture" in roles:
+        wanted["mixture"] = floors
+    can_resynthesise = not isinstance(tokens, Unavailable) and "target" in roles
+    if floors and can_resynthesise:
+        wanted["ceiling"] = floors
+    elif args.floor_and_ceiling:
+        unavailable["ceiling"] = str(tokens) if isinstance(tokens, Unavailable) else f"no s1.scp in {args.scp_dir}"
+    devices = choose_devices(args, len(items), any(metric.on_device for metric in metrics) or "ceiling" in wanted)
+    needs_tokens = "ceiling" in wanted or any(metric.name in ("tokens", "predicted_tokens") for metric in metrics)
+    without_tokens = tokenise_all(args, items, tokens, devices) if needs_tokens else {}
+
+    outcome = score_all(
+        items,
+        wanted,
+        Rows(output / "metrics.jsonl"),
+        devices=devices,
+        cpu_processes=max(1, min(args.proc or os.cpu_count() or 1, len(items))),
+        problems=problems,
+        without_tokens=without_tokens,
+        tolerance=args.length_tolerance,
+    )
+    unavailable |= outcome.unavailable
+    scored = [item for item in items if item.name not in outcome.problems]
+    record = read_record(output)
+    summary = summarise(
+        outcome.rows,
+        wanted,
+        unavailable=unavailable,
+        folder=str(output),
+        lists=str(args.scp_dir),
+        length_tolerance=args.length_tolerance,
+        codebooks=codebook_usage(scored, tokens) if needs_tokens else {},
+        checkpoint=record.get("sha256"),
+        speed=record.get("runs", []),
+    )
+    write_json(output / "summary.json", summary)
+    write_text(output / "summary.md", markdown(summary))
+    write_report(args, output, summary, outcome.rows, scored)
+    print(markdown(summary))
+    log.info("report: %s", (output / "report.html").absolute())
+    asked = set(args.metrics or ()) & unavailable.keys()
+    if outcome.problems:
+        log.error(
+            "%d of %d could not be scored: see %s", len(outcome.problems), len(outcome.rows), output / "summary.md"
+        )
+    for failure in summary["failures"]:
+        first = ", ".join(failure["names"][:3])
+        log.error(
+            "%s of %s: %d failed (%s ...): %s",
+            failure["metric"], failure["system"], failure["count"], first, failure["reason"],
+        )  # fmt: skip
+    return 1 if outcome.problems or summary["failures"] or asked else 0
+
+
+def describe_tokens(args: argparse.Namespace):
+    """The recipe's tokens, or an Unavailable that says why there are none."""
+    from evaluation.metric import Unavailable
+    from evaluation.tokens import describe
+
+    if args.metrics and not args.floor_and_ceiling and not {"tokens", "predicted_tokens"} & set(args.metrics):
+        return Unavailable("not asked for")
+    if not args.config_path:
+        return Unavailable("no recipe: -config FILE (and its --override) says which tokenizer and vocoder")
+    try:
+        return describe(args.config_path, args.override)
+    except Unavailable as error:
+        return error
+
+
+def choose_devices(args: argparse.Namespace, files: int, needed: bool) -> list[str]:
+    """The device of each process with networks in it."""
+    if not needed:
+        return ["cpu"]
+    from utils.distributed import parse_devices
+
+    devices = parse_devices("auto" if args.gpus == ["auto"] else args.gpus)
+    default = len(devices) if devices[0].type == "cuda" else (os.cpu_count() or 1)
+    return [str(devices[i % len(devices)]) for i in range(max(1, min(args.proc or default, files)))]
+
+
+def tokenise_all(args: argparse.Namespace, items: Sequence, tokens, devices: list[str]) -> dict[str, str]:
+    """Tokenise what is not tokenised yet; returns name -> why it could not be done."""
+    from tqdm import tqdm
+
+    from evaluation.tokens import is_tokenised, start
+    from utils.workers import run_jobs
+
+    todo = [item for item in items if not is_tokenised(item, tokens.digest)]
+    failed = {}
+    settings = (args.config_path, tuple(args.override), tokens.digest)
+    with tqdm(
+        total=len(items), initial=len(items) - len(todo), desc="tokenising", unit="file", disable=not todo
+    ) as bar:
+        for done in run_jobs(todo, start, devices, *settings):
+            bar.update()
+            if done.error:
+                failed[done.job.name] = done.error
+    return failed
+
+
+def read_record(output: Path) -> dict[str, Any]:
+    """What inference.py noted beside its output, if it was that."""
+    path = output / "inference.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def write_report(args: argparse.Namespace, output: Path, summary: dict, rows: list[dict], items: Sequence) -> None:
+    """Choose the examples and write the page."""
+    from evaluation.examples import choose
+    from evaluation.page import write_page
+
+    write_page(output / "report.html", summary, rows, choose(summary, rows, items, by=args.examples_by))
+
+
+def compare_all(args: argparse.Namespace) -> int:
+    from evaluation.compare import compare, markdown
+    from utils.files import write_json, write_text
+
+    comparison = compare([Path(folder) for folder in args.compare])
+    print(markdown(comparison))
+    if args.output:
+        write_json(Path(args.output) / "comparison.json", comparison)
+        write_text(Path(args.output) / "comparison.md", markdown(comparison))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

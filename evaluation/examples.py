@@ -1,0 +1,65 @@
+"""Which files the page shows: the best, the median and the worst, by one of the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evaluation import format
+from evaluation.items import Item
+from evaluation.page import ROLES, Example
+
+# What to choose by, where nothing else is asked for: the first that there is.
+_PREFERRED = ("estoi", "stoi", "token_error", "speechbert", "dnsmos_ovrl")
+
+
+def choose(
+    summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], items: Sequence[Item], *, by: str | None = None
+) -> list[Example]:
+    """Read the files to show.
+
+    Args:
+        by: a column; None: the first of a few that has values.
+
+    Raises:
+        ValueError: there is no such column, or it has no values.
+    """
+    values = {
+        key: sorted((format.value(row["extracted"][key]), row["name"]) for row in rows if _has(row, key))
+        for key in summary["metrics"]
+    }
+    if by is not None and not values.get(by):
+        raise ValueError(f"--examples-by {by}: no such column with values; there are {', '.join(values)}")
+    key = by or next((key for key in (*_PREFERRED, *values) if values.get(key)), None)
+    if key is None:
+        return []
+    column, order = summary["metrics"][key], values[key]
+    if column["better"] != "lower":
+        order = order[::-1]
+    places = {"best": 0, "median": len(order) // 2, "worst": len(order) - 1}
+    chosen = {order[place][1]: (why, order[place][0]) for why, place in reversed(places.items())}
+    by_name = {item.name: item for item in items}
+    by_row = {row["name"]: row for row in rows}
+    return [
+        _example(by_name[name], by_row[name], why, f"{column['title']} {format.number(value, column['unit'])}", summary)
+        for name, (why, value) in reversed(chosen.items())
+    ]
+
+
+def _example(item: Item, row: Mapping[str, Any], why: str, value: str, summary: Mapping[str, Any]) -> Example:
+    from data import audio
+
+    paths = {**item.paths, "extracted": item.output}
+    if item.stored["ceiling"].exists() and "ceiling" in summary["systems"]:
+        paths["ceiling"] = item.stored["ceiling"]
+    scores = {
+        format.heading(column["title"], unit=column["unit"]): format.number(row["extracted"][key], column["unit"])
+        for key, column in summary["metrics"].items()
+        if _has(row, key)
+    }
+    signals = {role: audio.read(paths[role]) for role in ROLES if role in paths}
+    return Example(item.name, why, value, signals, scores)
+
+
+def _has(row: Mapping[str, Any], key: str) -> bool:
+    return format.value(row.get("extracted", {}).get(key)) is not None

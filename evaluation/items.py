@@ -1,0 +1,164 @@
+"""What there is to evaluate: names from the lists, paired with the files that were extracted, and checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from data.scp import output_path, read_scp
+from evaluation.metric import Signals
+
+# role -> list in the folder of lists, and whether there must be one
+LISTS = {"mixture": "mix_clean.scp", "target": "s1.scp", "enrolment": "aux_s1.scp", "interferer": "s2.scp"}
+OPTIONAL = ("interferer",)
+SAMPLE_RATE = 16000
+
+
+class Problem(ValueError):
+    """An utterance that cannot be scored at all; the message names the file and says why."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One utterance.
+
+    Attributes:
+        name: in the lists.
+        output: the extracted file.
+        paths: role -> file, of the lists that there are.
+        stored: where files that the evaluation itself makes are kept: ``tokens`` and ``ceiling``; and ``predicted``,
+            the tokens that inference kept.
+    """
+
+    name: str
+    output: Path
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    stored: Mapping[str, Path] = field(default_factory=dict)
+
+    def file(self, system: str) -> Path:
+        """The audio file that a system stands for: ``extracted``, ``mixture`` or ``ceiling``."""
+        if system == "extracted":
+            return self.output
+        return self.paths["mixture"] if system == "mixture" else self.stored["ceiling"]
+
+    def stamps(self, system: str) -> list[tuple[str, int, int]]:
+        """Name, size and time of change of the files that a system's scores follow from."""
+        files = [path for role, path in sorted(self.paths.items()) if role != "enrolment"]
+        files += [] if system == "mixture" else [self.file(system)]
+        files += [self.stored["predicted"]] if system == "extracted" else []
+        found = [(path.name, path.stat()) for path in files if path.exists()]
+        return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+
+
+def read_items(lists: str | os.PathLike, output: str | os.PathLike) -> tuple[list[Item], dict[str, str]]:
+    """Pair the names of all lists, in alphabetical order, with the files in ``output``.
+
+    A name has to be in every list that there is.
+
+    Returns:
+        The items that are whole, and name -> problem of everything else. A missing list is a problem too.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or not one list in it.
+        ValueError: a list that is not one.
+    """
+    lists, output = Path(lists), Path(output)
+    for folder, what in ((lists, "lists"), (output, "extracted files")):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no such folder of {what}: {folder}")
+    tables, problems = {}, {}
+    for role, file in LISTS.items():
+        if (lists / file).is_file():
+            tables[role] = read_scp(lists / file)
+        elif role not in OPTIONAL:
+            problems[file] = f"no such list: {lists / file}"
+    if not tables:
+        raise FileNotFoundError(f"{lists} holds none of {', '.join(LISTS.values())}")
+    items = []
+    owners: dict[Path, str] = {}
+    for name in sorted(set().union(*tables.values())):
+        if absent := [LISTS[role] for role, table in tables.items() if name not in table]:
+            problems[name] = f"no partner in {', '.join(absent)}"
+            continue
+        try:
+            path = output_path(output, name)
+            stored = {
+                "tokens": output_path(output / "evaluation/tokens", name, ".npz"),
+                "ceiling": output_path(output / "evaluation/ceiling", name),
+                "predicted": output_path(output / "tokens", name, ".npy"),
+            }
+        except ValueError as error:
+            problems[name] = str(error)
+            continue
+        if path in owners:
+            problems[name] = f"{owners[path]} has the same output, {path}"
+            continue
+        owners[path] = name
+        paths = {role: table[name] for role, table in tables.items()}
+        missing = [f"no output: {path}"] * (not path.is_file())
+        missing += [f"no file for the {role}: {p}" for role, p in paths.items() if not p.is_file()]
+        if missing:
+            problems[name] = "; ".join(missing)
+        else:
+            items.append(Item(name, path, paths, stored))
+    return items, problems
+
+
+def read_signals(item: Item, system: str, *, tolerance: float = 0.0) -> Signals:
+    """Read and check what a metric may need of an utterance.
+
+    Args:
+        system: whose file is scored: ``extracted``, ``mixture`` or ``ceiling``.
+        tolerance: seconds by which lengths may differ; all signals are cut to the shortest.
+
+    Raises:
+        Problem: a file that cannot be read, is not 16 kHz mono, is empty, silent, of another length, or holds samples
+            that are not finite.
+    """
+    wavs = {role: read_strictly(path) for role, path in item.paths.items() if role != "enrolment"}
+    # "output" last, so that a length that differs is told of the output, not of the lists' files
+    wavs["output"] = wavs["mixture"] if system == "mixture" else read_strictly(item.file(system))
+    lengths = {role: len(wav) for role, wav in wavs.items()}
+    reference = next(iter(lengths))
+    for role, length in lengths.items():
+        if abs(length - lengths[reference]) > tolerance * SAMPLE_RATE:
+            path = item.file(system) if role == "output" else item.paths[role]
+            raise Problem(
+                f"{path} has {length} samples, the {reference} has {lengths[reference]}; --length-tolerance SECONDS "
+                "allows a difference"
+            )
+    wavs = {role: wav[: min(lengths.values())] for role, wav in wavs.items()}
+    interferer = wavs.get("interferer")
+    if interferer is None and "mixture" in wavs and "target" in wavs:
+        interferer = wavs["mixture"] - wavs["target"]
+    return Signals(output=wavs["output"], target=wavs.get("target"), mixture=wavs.get("mixture"), interferer=interferer)
+
+
+def read_strictly(path: Path) -> np.ndarray:
+    """A file that has to be 16 kHz mono already: a conversion would change what is measured.
+
+    Returns:
+        [T] float32.
+
+    Raises:
+        Problem: it is not, or cannot be read, or is empty or silent.
+    """
+    import soundfile as sf
+
+    from data import audio
+
+    try:
+        wav = audio.read(path)
+        header = sf.info(path)
+    except (ValueError, OSError) as error:
+        raise Problem(str(error)) from error
+    if (header.samplerate, header.channels) != (SAMPLE_RATE, 1):
+        channels = f"{header.channels} channel{'s' if header.channels > 1 else ''}"
+        raise Problem(f"{path} has {header.samplerate} Hz and {channels}; 16000 Hz and 1 channel are needed")
+    if not wav.any():
+        raise Problem(f"{path} is silent")
+    return wav

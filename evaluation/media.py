@@ -1,0 +1,55 @@
+"""Signals as what a page can hold inside itself: pictures and sound, written as ``data:`` URLs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+
+import numpy as np
+
+SAMPLE_RATE = 16000  # of every signal of the evaluation
+_PIXELS = (960, 192)  # the largest picture: wider than it is ever shown, and no heavier than it must be
+_SHADES = 64  # of 80 dB: finer steps cannot be told apart, and cost bytes
+
+
+def spectrogram_url(wav: np.ndarray) -> str:
+    """The spectrogram of ``wav`` [T], 0 to 8 kHz, as a PNG picture."""
+    import torch  # late: a program that only evaluates stays small until its page is written
+    from PIL import Image
+
+    from modules.spectral import spectrogram_image
+
+    pixels = (spectrogram_image(torch.from_numpy(np.asarray(wav, np.float32))) * 255).round().byte()
+    picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    picture = picture.resize((min(picture.width, _PIXELS[0]), _PIXELS[1]), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.quantize(_SHADES, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+    return _url("image/png", file)
+
+
+def audio_url(wav: np.ndarray) -> str:
+    """``wav`` [T] as 16-bit FLAC."""
+    import soundfile as sf
+
+    file = io.BytesIO()
+    sf.write(file, np.clip(np.asarray(wav, np.float32), -1, 1), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return _url("audio/flac", file)
+
+
+def round_step(least: float) -> float:
+    """The smallest of 1, 2, 5, 10 ... times a power of ten that is not below ``least`` > 0."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
+
+
+def ticks(low: float, high: float, at_most: int) -> list[tuple[float, str]]:
+    """Round places within [``low``, ``high``], ``at_most`` of them, each with its label."""
+    step = round_step((high - low) / max(at_most - 1, 1))
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    places = [index * step for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    return [(place, f"{place:.{digits}f}") for place in places]
+
+
+def _url(kind: str, file: io.BytesIO) -> str:
+    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

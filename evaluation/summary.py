@@ -1,0 +1,140 @@
+"""From the rows of all files to one summary, as plain values and as a Markdown table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from evaluation import format, published
+from evaluation.metric import Metric
+from evaluation.rows import SYSTEMS
+from evaluation.statistics import estimate
+from utils.errors import first_few
+
+REMARK = (
+    "SI-SDR and PESQ compare sample by sample. What a vocoder makes of tokens is not aligned that closely with the "
+    "target, whatever it sounds like: of such a system they say little."
+)
+_PACKAGES = ("torch", "torchmetrics", "pesq", "pystoi", "speechmos", "onnxruntime", "librosa", "transformers", "jiwer")
+
+
+def summarise(
+    rows: Sequence[Mapping[str, Any]],
+    wanted: Mapping[str, Sequence[Metric]],
+    *,
+    unavailable: Mapping[str, str],
+    **more: Any,
+) -> dict[str, Any]:
+    """Means with intervals, counts, definitions and digests.
+
+    Args:
+        rows: one a file, in a settled order: the intervals are drawn from it.
+        wanted: system -> its metrics.
+        unavailable: metric -> why it could not run.
+        more: what else is to be known, put into the summary as it is.
+    """
+    problems = [{"name": row["name"], "problem": row["problem"]} for row in rows if "problem" in row]
+    whole = [row for row in rows if "problem" not in row]
+    metrics: dict[str, Any] = {}
+    for system in (system for system in SYSTEMS if system in wanted):
+        for metric in wanted[system]:
+            if metric.name in unavailable:
+                continue
+            failed = sum(metric.name in row.get("failed", {}).get(system, {}) for row in whole)
+            for column in metric.columns:
+                scores = [row[system][column.name] for row in whole if _has(row, system, column.name)]
+                entry = metrics.setdefault(
+                    column.name,
+                    {
+                        "title": column.title,
+                        "metric": metric.name,
+                        "definition": column.definition,
+                        "better": column.better,
+                        "unit": column.unit,
+                        "summary": "ratio of sums over the files" if column.is_ratio else "mean of the files",
+                        "models": dict(metric.models),
+                        "systems": {},
+                    },
+                )
+                found = estimate(scores)
+                empty = {"mean": None, "low": None, "high": None, "count": 0}
+                entry["systems"][system] = {**(found.as_dict() if found else empty), "failed": failed}
+    return {
+        "files": len(rows),
+        "scored": len(whole),
+        "problems": problems,
+        "failures": _failures(whole),
+        "systems": [system for system in SYSTEMS if system in wanted],
+        "metrics": metrics,
+        "unavailable": dict(unavailable),
+        "remark": REMARK if {"si_sdr", "si_sdri", "pesq"} & metrics.keys() else "",
+        "interval": "95 % bootstrap interval over files (1,000 draws, fixed seed, percentiles)",
+        "published": published.as_dict(),
+        "versions": {name: metadata.version(name) for name in _PACKAGES if _installed(name)},
+        **more,
+    }
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """The summary as tables to paste."""
+    systems = summary["systems"]
+    titles = [format.SYSTEMS[system] for system in systems]
+    cells = [["metric", *titles, "files"]]
+    for column in summary["metrics"].values():
+        means = [
+            format.mean(column["systems"][s], column["unit"]) if s in column["systems"] else format.NOTHING
+            for s in systems
+        ]
+        own = column["systems"].get("extracted", {"count": 0, "failed": 0})
+        failed = f" ({own['failed']} failed)" if own["failed"] else ""
+        title = format.heading(column["title"], unit=column["unit"], better=column["better"])
+        cells.append([title, *means, f"{own['count']}{failed}"])
+    for name, reason in summary["unavailable"].items():
+        cells.append([name, f"could not run: {reason}", *[""] * (len(titles) - 1), "0"])
+    lines = [f"{summary['scored']} of {summary['files']} files scored. Brackets: {summary['interval']}.", ""]
+    lines += [*table(cells), ""]
+    if summary["remark"]:
+        lines += [summary["remark"], ""]
+    if problems := summary["problems"]:
+        told = first_few((f"{entry['name']} ({entry['problem']})" for entry in problems), shown=10)
+        lines += [f"**{len(problems)} could not be scored:** {told}", ""]
+    quoted = summary["published"]
+    ours = [
+        summary["metrics"].get(key, {}).get("systems", {}).get("extracted", {}).get("mean") for key in quoted["keys"]
+    ]
+    if any(value is not None for value in ours):
+        cells = [["system", *quoted["columns"]], ["**this evaluation**", *map(format.number, ours)]]
+        cells += [[f"{name} (quoted)", *map(format.number, values)] for name, *values in quoted["rows"]]
+        lines += [*table(cells), "", quoted["source"], ""]
+    return "\n".join(lines)
+
+
+def _failures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Files that a metric could not score, by system, metric and reason."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        for system, failed in row.get("failed", {}).items():
+            for metric, reason in failed.items():
+                found.setdefault((system, metric, reason), []).append(row["name"])
+    return [
+        {"system": system, "metric": metric, "reason": reason, "count": len(names), "names": names[:10]}
+        for (system, metric, reason), names in found.items()
+    ]
+
+
+def _has(row: Mapping[str, Any], system: str, column: str) -> bool:
+    return row.get(system, {}).get(column) is not None
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table; the first row is its heading."""
+    lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
+
+
+def _installed(package: str) -> bool:
+    try:
+        return bool(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return False

@@ -1,0 +1,184 @@
+"""Metrics in tokens, and the step before them: every signal tokenised once, and the target's tokens made audible."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evaluation.items import Item, Problem, read_strictly
+from evaluation.metric import Column, Metric, Score, Signals, Unavailable, Unscorable
+
+
+@dataclass(frozen=True)
+class TokenSystem:
+    """The recipe's extractor, as far as it is needed here.
+
+    Attributes:
+        codebooks: names of the codebooks.
+        vocab_size: entries of each.
+        digest: of the tokenizer's and the vocoder's weights, and of how speech is cut.
+    """
+
+    codebooks: tuple[str, ...]
+    vocab_size: int
+    digest: str
+
+
+def build_extractor(config: str, overrides: Sequence[str], device: str = "cpu") -> Any:
+    """The recipe's model without trained weights: its tokenizer and vocoder are frozen parts, read from their files.
+
+    Raises:
+        Unavailable: the recipe cannot be built, or its model knows no tokens.
+    """
+    from models.interfaces import TokenExtractor
+    from utils.recipe import Recipe
+    from utils.seed import make_reproducible
+
+    make_reproducible()
+    try:
+        model = Recipe(config, overrides=overrides).build("model")["model"]
+    except (ValueError, OSError) as error:
+        raise Unavailable(str(error)) from error
+    if not isinstance(model, TokenExtractor):
+        raise Unavailable(f"the model of {config} does not work through tokens")
+    return model.to(device)
+
+
+def describe(config: str, overrides: Sequence[str]) -> TokenSystem:
+    """Build the recipe's extractor once, to see what it is. Raises Unavailable."""
+    from modules.frozen import tensor_digest
+    from utils.recipe import Recipe
+
+    model = build_extractor(config, overrides)
+    weights = [tensor_digest(part.state_dict()) for part in (model.tokenizer, model.vocoder)]
+    text = Recipe(config, overrides=overrides).text("model")
+    # Paths may change without a change of what lies there.
+    settings = [line for line in text.splitlines() if "_path:" not in line]
+    digest = hashlib.sha256("\n".join([*weights, *settings]).encode()).hexdigest()
+    return TokenSystem(tuple(model.tokenizer.codebook_names), model.tokenizer.vocab_size, digest)
+
+
+def start(device, config: str, overrides: Sequence[str], digest: str) -> Callable[[Item], None]:
+    """Load the extractor in this process; returns what tokenises an item and keeps the result, for ``run_jobs``."""
+    import torch
+
+    from data import audio
+    from utils.distributed import select
+    from utils.files import write_arrays
+
+    device = torch.device(device)
+    select(device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    model = build_extractor(config, overrides, device)
+
+    def tokenise(item: Item) -> None:
+        try:
+            wavs = {role: read_strictly(item.paths[role]) for role in ("target", "mixture") if role in item.paths}
+            wavs["extracted"] = read_strictly(item.output)
+        except Problem:
+            return  # it is told where the item is scored
+        tokens = {role: model.encode(wav).numpy() for role, wav in wavs.items() if role != "target"}
+        if "target" in wavs:
+            made = model.resynthesise(wavs["target"])
+            # What a 16-bit file holds, as of an extraction: so the ceiling is measured on the same footing.
+            audio.write(item.stored["ceiling"], made.wav.numpy())
+            tokens["target"] = made.tokens.numpy()
+            tokens["ceiling"] = model.encode(audio.read(item.stored["ceiling"])).numpy()
+        arrays = {name: array.astype(np.int32) for name, array in tokens.items()}
+        write_arrays(item.stored["tokens"], {**arrays, "key": np.array(key(item, digest))})
+
+    return tokenise
+
+
+def is_tokenised(item: Item, digest: str) -> bool:
+    """Whether what is kept of an item is whole, and made by this tokenizer from these files."""
+    try:
+        with np.load(item.stored["tokens"], allow_pickle=False) as file:
+            whole = "target" not in item.paths or item.stored["ceiling"].exists()
+            return whole and str(file["key"]) == key(item, digest)
+    except (OSError, ValueError, KeyError, EOFError):
+        return False
+
+
+def key(item: Item, digest: str) -> str:
+    return hashlib.sha256(json.dumps([digest, item.stamps("extracted")]).encode()).hexdigest()
+
+
+def read_tokens(item: Item, system: str) -> Mapping[str, np.ndarray]:
+    """What is kept of an item, with ``output`` standing for the system's tokens."""
+    tokens = {}
+    if item.stored["tokens"].exists():
+        with np.load(item.stored["tokens"], allow_pickle=False) as file:
+            tokens = {name: file[name] for name in file.files if name != "key"}
+        tokens = {"output": tokens[system], **({"target": tokens["target"]} if "target" in tokens else {})}
+    if item.stored["predicted"].exists() and system == "extracted":
+        tokens["predicted"] = np.load(item.stored["predicted"], allow_pickle=False)
+    return tokens
+
+
+class TokenError(Metric):
+    """How many tokens of the output differ from the target's.
+
+    Args:
+        system: whose tokens.
+        source: ``output`` for the tokenizer's on the output, ``predicted`` for those that the network gave.
+    """
+
+    def __init__(self, system: TokenSystem, *, source: str = "output"):
+        self.source = source
+        self.name, self.floor_and_ceiling = {
+            "output": ("tokens", "always"),
+            "predicted": ("predicted_tokens", "never"),
+        }[source]
+        self.models = {"tokenizer and vocoder": system.digest}
+        whose = "the tokenizer's tokens of the output" if source == "output" else "the network's tokens"
+        prefix, title = ("", "Token error") if source == "output" else ("predicted_", "Predicted token error")
+        self._keys = [f"{prefix}token_error", *(f"{prefix}token_error_{name}" for name in system.codebooks)]
+        titles = [title, *(f"{title}, {name.replace('_', ' ')}" for name in system.codebooks)]
+        where = ["all codebooks", *system.codebooks]
+        self.columns = tuple(
+            Column(key, title, f"{whose} that differ from the target's, {part}, over all frames", "lower", "%", True)
+            for key, title, part in zip(self._keys, titles, where, strict=True)
+        )
+
+    def score(self, signals: Signals) -> dict[str, Score]:
+        if missing := [name for name in (self.source, "target") if name not in signals.tokens]:
+            raise Unscorable(signals.without_tokens or f"no tokens: {' and '.join(missing)}")
+        given, target = signals.tokens[self.source], signals.tokens["target"]
+        if given.shape[1:] != target.shape[1:]:
+            raise Unscorable(f"{given.shape[1]} codebooks, but the target's tokens have {target.shape[1]}")
+        frames = min(len(given), len(target))  # they differ where lengths may
+        wrong = (given[:frames] != target[:frames]).sum(axis=0)
+        counts = [(100.0 * wrong.sum(), wrong.size * frames), *((100.0 * count, frames) for count in wrong)]
+        return {key: (float(count), int(total)) for key, (count, total) in zip(self._keys, counts, strict=True)}
+
+
+def codebook_usage(items: Sequence[Item], system: TokenSystem) -> dict[str, dict[str, dict[str, float]]]:
+    """How much of each codebook is used: codebook -> whose tokens -> ``used`` (share of entries) and ``perplexity``.
+
+    Perplexity is 2 to the entropy, in bits, of the tokens' distribution over all files.
+    """
+    counts = {}
+    for item in items:
+        tokens = {"target": read_tokens(item, "extracted").get("target"), "predicted": None}
+        for whose in ("extracted", "mixture", "ceiling"):
+            tokens[whose] = read_tokens(item, whose).get("output")
+        tokens["predicted"] = read_tokens(item, "extracted").get("predicted")
+        for whose, array in tokens.items():
+            if array is not None and array.shape[1] == len(system.codebooks):
+                table = counts.setdefault(whose, np.zeros((len(system.codebooks), system.vocab_size), dtype=np.int64))
+                for k in range(array.shape[1]):
+                    table[k] += np.bincount(array[:, k], minlength=system.vocab_size)
+    usage: dict[str, dict[str, dict[str, float]]] = {}
+    for whose, table in counts.items():
+        for name, row in zip(system.codebooks, table, strict=True):
+            share = row[row > 0] / row.sum()
+            perplexity = float(2 ** -(share * np.log2(share)).sum())
+            usage.setdefault(name, {})[whose] = {"used": float((row > 0).mean()), "perplexity": perplexity}
+    return usage
