@@ -1,8 +1,8 @@
 """The whole system in a few minutes on a CPU, from nothing: `make demo`, or `python demo.py --help`.
 
-Makes synthetic voices, toy frozen parts, trains a toy TSELM, extracts a test list with two processes, and prints the
-token error beside the error of copying the mixture's tokens. The encoder and the vocoder have random weights: the
-tokens carry something to predict, but what is heard in the output is noise, not speech.
+Makes synthetic voices, toy frozen parts, trains a toy TSELM, extracts a test list with two processes, evaluates what
+came out, and prints the token error beside the error of copying the mixture's tokens. The encoder and the vocoder have
+random weights: the tokens carry something to predict, but what is heard in the output is noise, not speech.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+# Those that need no download.
+METRICS = ("tokens", "predicted_tokens", "talker", "dnsmos", "stoi", "estoi", "pesq", "si_sdr", "si_sdri")
 CLUSTERS, LAYERS = 50, (1, 3, 7)  # as in config/tselm_toy.yaml
 
 
@@ -67,12 +69,18 @@ def main(argv: list[str] | None = None) -> int:
         "cpu",
         "-proc",
         2,
+        "--save-tokens",
         *overrides(paths),
     )
+
+    step("evaluation: of the extractions, of the mixtures (the floor), and of the targets' own tokens (the ceiling)")
+    where = ("-scp", data / "test", "--output", out, "-config", recipe, "-gpus", "cpu")
+    run("evaluate.py", *where, "--floor-and-ceiling", "--metrics", *METRICS, *overrides(paths))
 
     step("result")
     report(log / "metrics.jsonl", out)
     print(f"all of it took {(time.time() - started) / 60:.1f} minutes; TensorBoard: tensorboard --logdir {log}")
+    print(f"to look at and listen to: {(out / 'report.html').absolute()}")
     return 0
 
 

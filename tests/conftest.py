@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as in train.py
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network
 
 import pytest
 import torch

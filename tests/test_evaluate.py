@@ -17,6 +17,8 @@ import soundfile as sf
 
 from tests.toy import ENVIRONMENT, REFERENCE, ROOT, UTTERANCES, call, flags, read
 
+for package in ("torchmetrics", "pesq", "pystoi", "speechmos", "onnxruntime", "librosa"):
+    pytest.importorskip(package, reason="requirements-eval.txt is not installed")
 QUICK = ("stoi", "si_sdr", "si_sdri", "talker")
 CONFIG = ("-config", "config/tselm_l.yaml")
 LISTS = {"mix_clean": "mix_clean.scp", "s1": "s1.scp", "aux_s1": "aux_s1.scp"}
@@ -207,15 +209,13 @@ def test_token_errors_with_floor_and_ceiling(request, tmp_path, extracted: Path,
 
 
 def test_a_report_with_the_extraction(tmp_path) -> None:
-    from tests.toy import flags
-
-    where = (*CONFIG, "-ckpt", REFERENCE / "tselm.pth", "--output", tmp_path, "-gpus", "cpu", "-proc", 2)
+    where = (*CONFIG, "-ckpt", REFERENCE / "tselm.pth", "--output", tmp_path, "-gpus", "cpu", "-proc", 1)
     done = call("inference.py", "-scp", REFERENCE / "test", *where, "--report", *flags())
     found = summary(tmp_path)
     assert found["scored"] == 4, done.stderr
     assert {"token_error", "predicted_token_error", "stoi", "dnsmos_ovrl"} <= found["metrics"].keys()
     (run,) = found["speed"]
-    assert run["files"] == 4 and run["processes"] == 2 and run["peak_memory_bytes"] > 1e8 and run["device"]
+    assert run["files"] == 4 and run["processes"] == 1 and run["peak_memory_bytes"] > 1e8 and run["device"]
     assert 0 < run["work_seconds_per_second"] and 0 < run["wall_seconds_per_second"]
     assert run["audio_seconds"] == pytest.approx(sum(read("s1", u).shape[1] for u in UTTERANCES) / 16000, abs=1e-3)
     assert (tmp_path / "report.html").stat().st_size > 10_000 and str(tmp_path / "report.html") in done.stderr

@@ -11,14 +11,15 @@ import pytest
 
 from tests.toy import ROOT
 
-FOLDERS = ("data", "models", "modules", "utils")
-PROGRAMS = ("train", "inference", "demo")
+FOLDERS = ("data", "evaluation", "models", "modules", "utils")
+PROGRAMS = ("train", "inference", "evaluate", "demo")
 # folder -> what of ours it may import beside itself
 ALLOWED = {
     "modules": set(),
     "utils": set(),
     "models": {"modules", "utils"},
     "data": {"utils", "modules.frames"},
+    "evaluation": {"data", "models.interfaces", "modules", "utils"},
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from models import load_extractor
-from models.interfaces import TargetExtractor
+from models.interfaces import TargetExtractor, TokenExtractor
 from models.tselm.extractor import Extractor
 from modules.frames import FrameGrid
 from tests.toy import RECIPE, REFERENCE, expected, read, settings
@@ -187,3 +187,26 @@ def test_settings_that_cannot_work_are_refused() -> None:
 
 def test_it_is_an_extractor(aligned) -> None:
     assert isinstance(aligned, TargetExtractor)
+
+
+# -- tokens in and out -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunking", ["aligned", "published"])
+@pytest.mark.parametrize("samples", [3000, 48080, 100_000])
+def test_a_signal_has_the_tokens_that_a_copying_network_predicts_for_it(chunking: str, samples: int) -> None:
+    system = known(chunking=chunking, concat=False)
+    wav = torch.rand(samples, generator=torch.Generator().manual_seed(0)) * torch.linspace(0.1, 1, samples)
+    made = system.extract_with_tokens(wav, torch.ones(16000))
+    assert torch.equal(system.encode(wav), made.tokens)
+    again = system.resynthesise(wav)
+    assert torch.equal(again.tokens, made.tokens) and torch.equal(again.wav, made.wav)
+    assert made.tokens.shape[0] * 320 >= len(made.wav) and made.tokens.dtype == torch.int64
+
+
+def test_a_batch_has_the_tokens_of_its_rows(aligned: Extractor) -> None:
+    wavs = torch.cat([read("s1", name, 40000) for name in ("utt0", "utt1")])
+    tokens = aligned.encode(wavs)
+    assert tokens.shape == (2, 125, 6)
+    assert (tokens[1] != aligned.encode(wavs[1])).float().mean() < 0.002  # a sum in another order may move one
+    assert isinstance(aligned, TokenExtractor)
