@@ -88,7 +88,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
     from utils.files import write_json, write_text
 
     output = Path(args.output)
-    items, problems = read_items(args.scp_dir, output)
+    items, problems, missing_lists = read_items(args.scp_dir, output)
     tokens = describe_tokens(args)
     settings = registry.Settings(
         args.speechbert_model, args.speechbert_layer, args.whisper_model, args.speaker_model, args.nisqa_weights,
@@ -135,6 +135,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
         outcome.rows,
         wanted,
         unavailable=unavailable,
+        missing_lists=missing_lists,
         folder=str(output),
         lists=str(args.scp_dir),
         length_tolerance=args.length_tolerance,
@@ -158,7 +159,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
             "%s of %s: %d failed (%s ...): %s",
             failure["metric"], failure["system"], failure["count"], first, failure["reason"],
         )  # fmt: skip
-    return 1 if outcome.problems or summary["failures"] or asked else 0
+    return 1 if missing_lists or outcome.problems or summary["failures"] or asked else 0
 
 
 def describe_tokens(args: argparse.Namespace):

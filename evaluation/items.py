@@ -54,13 +54,15 @@ class Item:
         return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
-def read_items(lists: str | os.PathLike, output: str | os.PathLike) -> tuple[list[Item], dict[str, str]]:
+def read_items(
+    lists: str | os.PathLike, output: str | os.PathLike
+) -> tuple[list[Item], dict[str, str], dict[str, str]]:
     """Pair the names of all lists, in alphabetical order, with the files in ``output``.
 
     A name has to be in every list that there is.
 
     Returns:
-        The items that are whole, and name -> problem of everything else. A missing list is a problem too.
+        The items that are whole; name -> problem of all others; and list -> problem of lists that are missing.
 
     Raises:
         FileNotFoundError: there is no such folder, or not one list in it.
@@ -70,12 +72,12 @@ def read_items(lists: str | os.PathLike, output: str | os.PathLike) -> tuple[lis
     for folder, what in ((lists, "lists"), (output, "extracted files")):
         if not folder.is_dir():
             raise FileNotFoundError(f"no such folder of {what}: {folder}")
-    tables, problems = {}, {}
+    tables, problems, missing_lists = {}, {}, {}
     for role, file in LISTS.items():
         if (lists / file).is_file():
             tables[role] = read_scp(lists / file)
         elif role not in OPTIONAL:
-            problems[file] = f"no such list: {lists / file}"
+            missing_lists[file] = f"no such list: {lists / file}"
     if not tables:
         raise FileNotFoundError(f"{lists} holds none of {', '.join(LISTS.values())}")
     items = []
@@ -105,7 +107,7 @@ def read_items(lists: str | os.PathLike, output: str | os.PathLike) -> tuple[lis
             problems[name] = "; ".join(missing)
         else:
             items.append(Item(name, path, paths, stored))
-    return items, problems
+    return items, problems, missing_lists
 
 
 def read_signals(item: Item, system: str, *, tolerance: float = 0.0) -> Signals:

@@ -104,6 +104,9 @@ def start(device: str, metrics: Sequence[Metric], tolerance: float) -> Callable[
     """Load the metrics in this process; returns what scores a job, for ``run_jobs``."""
     import torch
 
+    from utils.distributed import select
+
+    select(torch.device(device))
     torch.set_num_threads(1)  # the processes share the cores; and the last digits must not follow from their number
     ready, unavailable = {}, {}
     for metric in metrics:

@@ -208,11 +208,14 @@ class DifferentialWER(Metric):
         """What Whisper hears in a signal, whatever its length."""
         import torch
 
-        is_long = len(wav) > self._features.n_samples
-        how = {"truncation": False, "padding": "longest"} if is_long else {}
+        if len(wav) > self._features.n_samples:  # from window to window, by the timestamps that it gives
+            length = {"truncation": False, "padding": "longest"}
+            how = {"return_timestamps": True, "monitor_progress": _refuse_to_stay()}
+        else:  # one call: a timestamp out of place is no reason to begin again
+            length, how = {}, {"return_timestamps": False, "force_unique_generate_call": True}
         with torch.inference_mode(), quiet():
-            features = self._features(wav, sampling_rate=_RATE, return_tensors="pt", **how).input_features
-            ids = self._model.generate(features.to(self._device), return_timestamps=is_long, **self._options)
+            features = self._features(wav, sampling_rate=_RATE, return_tensors="pt", **length).input_features
+            ids = self._model.generate(features.to(self._device), **how, **self._options)
         return self._tokenizer.decode(ids[0], skip_special_tokens=True)
 
     def normalize(self, text: str) -> str:
@@ -229,3 +232,17 @@ def _refuse_shorter(wav: np.ndarray, config: Any, *, frames: int) -> None:
         least = (least - 1) * stride + kernel
     if len(wav) < least:
         raise Unscorable(f"too short: it has {len(wav)} samples, the model needs {least}")
+
+
+def _refuse_to_stay() -> Callable[[Any], None]:
+    """What Whisper calls before each window: raises Unscorable if it begins where the last one began, as for ever."""
+    last = -1
+
+    def check(progress: Any) -> None:  # [1, 2]: frames of 10 ms behind it, and in all
+        nonlocal last
+        here = int(progress[0, 0])
+        if here <= last:
+            raise Unscorable(f"Whisper does not get beyond {here / 100:.2f} s")
+        last = here
+
+    return check

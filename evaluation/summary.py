@@ -24,6 +24,7 @@ def summarise(
     wanted: Mapping[str, Sequence[Metric]],
     *,
     unavailable: Mapping[str, str],
+    missing_lists: Mapping[str, str],
     **more: Any,
 ) -> dict[str, Any]:
     """Means with intervals, counts, definitions and digests.
@@ -32,9 +33,11 @@ def summarise(
         rows: one a file, in a settled order: the intervals are drawn from it.
         wanted: system -> its metrics.
         unavailable: metric -> why it could not run.
+        missing_lists: list -> what is wrong with it; among the problems, but no file.
         more: what else is to be known, put into the summary as it is.
     """
-    problems = [{"name": row["name"], "problem": row["problem"]} for row in rows if "problem" in row]
+    problems = [{"name": name, "problem": problem} for name, problem in missing_lists.items()]
+    problems += [{"name": row["name"], "problem": row["problem"]} for row in rows if "problem" in row]
     whole = [row for row in rows if "problem" not in row]
     metrics: dict[str, Any] = {}
     for system in (system for system in SYSTEMS if system in wanted):
@@ -98,7 +101,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         lines += [summary["remark"], ""]
     if problems := summary["problems"]:
         told = first_few((f"{entry['name']} ({entry['problem']})" for entry in problems), shown=10)
-        lines += [f"**{len(problems)} could not be scored:** {told}", ""]
+        lines += [f"**{len(problems)} with a problem, and without a score:** {told}", ""]
     quoted = summary["published"]
     ours = [
         summary["metrics"].get(key, {}).get("systems", {}).get("extracted", {}).get("mean") for key in quoted["keys"]

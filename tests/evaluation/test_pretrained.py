@@ -8,6 +8,7 @@ import pickle
 import shutil
 import socket
 import threading
+from logging import Handler
 
 import huggingface_hub
 import pytest
@@ -104,13 +105,28 @@ def test_a_model_is_in_eval_mode_and_fp32_whatever_the_file_has(folder) -> None:
 
 
 def test_loading_is_quiet_and_leaves_the_settings_of_logging(folder, capfd) -> None:
+    """Of weights that have no place in the model, transformers would make a report."""
     weights = load_file(folder / "model.safetensors")
     save_file(weights | {"head.weight": torch.zeros(2)}, folder / "model.safetensors", metadata={"format": "pt"})
-    model = Pretrained(str(folder), classes=CLASSES)
-    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    model.load("cpu")
-    assert capfd.readouterr() == ("", "")
-    assert before == (logging.get_verbosity(), logging.is_progress_bar_enabled())
+    model, told = Pretrained(str(folder), classes=CLASSES), []
+    handler, verbosity, bar = Handler(), logging.get_verbosity(), logging.is_progress_bar_enabled()
+    handler.emit = told.append
+    logging.add_handler(handler)
+    try:
+        for level, show in (
+            (logging.INFO, logging.enable_progress_bar),
+            (logging.WARNING, logging.disable_progress_bar),
+        ):
+            logging.set_verbosity(level)
+            show()
+            shown = logging.is_progress_bar_enabled()
+            model.load("cpu")
+            assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (level, shown)
+    finally:
+        logging.remove_handler(handler)
+        logging.set_verbosity(verbosity)
+        (logging.enable_progress_bar if bar else logging.disable_progress_bar)()
+    assert told == [] and capfd.readouterr() == ("", "")
 
 
 def test_the_older_format_and_names_of_weights(folder) -> None:

@@ -76,9 +76,14 @@ def save(model, folder) -> None:
     logging.enable_progress_bar()
 
 
-def randomise(model, scale: float = 0.1):
-    """Shake all weights, also the biases, which transformers leaves at 0."""
+def make(kind, settings):
+    """A model, the same in every run."""
     torch.manual_seed(0)
+    return shake(kind(settings), 0.1)
+
+
+def shake(model, scale: float):
+    """Change all weights, also the biases, which transformers leaves at 0."""
     with torch.no_grad():
         for weight in model.parameters():
             weight += scale * torch.randn_like(weight)
@@ -89,7 +94,7 @@ def randomise(model, scale: float = 0.1):
 def ssl(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     config = getattr(transformers, f"{request.param}Config")(**SIZES, **SSL)
-    save(randomise(getattr(transformers, f"{request.param}Model")(config)), folder)
+    save(make(getattr(transformers, f"{request.param}Model"), config), folder)
     return folder
 
 
@@ -99,9 +104,9 @@ def xvector(tmp_path_factory):
     config = transformers.WavLMConfig(
         **SIZES, **SSL, tdnn_dim=(8, 8, 8, 8, 12), xvector_output_dim=8, use_weighted_layer_sum=True
     )
-    model = randomise(transformers.WavLMForXVector(config))
+    model = make(transformers.WavLMForXVector, config)
     for part in (model.projector, model.tdnn, model.feature_extractor):
-        randomise(part, 0.5)  # or else its biases would hide the signal
+        shake(part, 0.5)  # or else its biases would hide the signal
     save(model, folder)
     transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
     return folder
@@ -141,7 +146,7 @@ def whisper(tmp_path_factory):
 @pytest.fixture(scope="module")
 def nisqa_tar(tmp_path_factory):
     path = tmp_path_factory.mktemp("nisqa") / "nisqa.tar"
-    model = randomise(torchmetrics_nisqa._NISQADIM(NISQA_ARGS))
+    model = make(torchmetrics_nisqa._NISQADIM, NISQA_ARGS)
     torch.save({"args": NISQA_ARGS, "model_state_dict": model.state_dict()}, path)
     return path
 
@@ -182,7 +187,8 @@ def test_speechbert_is_the_precision_of_greedy_matching(ssl, layer: int) -> None
     assert score == {"speechbert": pytest.approx(greedy(output, target), abs=1e-6)}
     # the example tells it from what it must not be
     others = [greedy(target, output), greedy(*((wav - wav.mean()) / wav.std() for wav in (output, target)))]
-    assert all(abs(score["speechbert"] - other) > 1e-4 for other in [1.0, *others])
+    for other in [1.0, *others]:
+        assert abs(score["speechbert"] - other) > 1e-3
 
 
 def test_speechbert_names_model_and_layer(ssl) -> None:
@@ -215,7 +221,8 @@ def test_similarity_is_the_cosine_of_x_vectors(xvector) -> None:
     prepared = cosine(output, target, lambda wav: extractor(wav, sampling_rate=RATE, return_tensors="pt").input_values)
     assert score == {"similarity": pytest.approx(prepared, abs=1e-6)}
     raw = cosine(output, target, lambda wav: torch.tensor(wav)[None])
-    assert all(abs(prepared - other) > 1e-4 for other in (raw, 1.0))
+    for other in (1.0, raw):
+        assert abs(prepared - other) > 1e-3
 
 
 def test_similarity_does_without_the_weights_of_its_training(xvector, tmp_path) -> None:
@@ -304,6 +311,20 @@ def test_a_file_longer_than_whispers_window_is_heard_to_its_end(whisper) -> None
     assert len(reference.split()) > len(first.split()) > 0
     score = metric.score(Signals(np.zeros_like(wav), target=wav))
     assert score["dwer"] == pytest.approx(jiwer.wer(reference, metric.transcribe(np.zeros_like(wav))), abs=1e-6)
+
+
+def test_a_whisper_that_repeats_a_timestamp_comes_to_an_end(whisper, tmp_path) -> None:
+    """One that gives <|0.00|> wherever it may would go back to the beginning for ever."""
+    folder = shutil.copytree(whisper, tmp_path / "model")
+    model = transformers.WhisperForConditionalGeneration.from_pretrained(folder)
+    with torch.no_grad():
+        model.model.decoder.layer_norm.bias += 10
+        model.model.decoder.embed_tokens.weight[NO_TIMES + 1] = 10
+    save(model, folder)
+    metric = loaded(DifferentialWER(source=str(folder)))
+    assert metric.transcribe(tone(0, 16000)) == ""
+    with pytest.raises(Unscorable, match=r"^Whisper does not get beyond 0\.00 s$"):
+        metric.transcribe(tone(0, 40000))
 
 
 def test_a_whisper_of_english_alone(whisper, tmp_path) -> None:
