@@ -153,9 +153,8 @@ def report(metrics: Path, out: Path) -> None:
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     valid = [line for line in lines if line["kind"] == "valid"]
     print("dev token error, percent (lower is better)")
-    print(
-        f"  copying the mixture's tokens, as the network hears them between two enrolments: {valid[-1]['copy_error']:.1f}"
-    )
+    copied = valid[-1]["copy_error"]
+    print(f"  copying the mixture's tokens, as the network hears them between two enrolments: {copied:.1f}")
     for line in valid:
         print(f"  trained, after epoch {line['epoch']} ({line['step']} steps): {line['error']:.1f}")
     print(f"{len(list(out.glob('*.wav')))} files in {out} (noise, not speech: the vocoder here is untrained)")

@@ -210,7 +210,7 @@ class DifferentialWER(Metric):
 
         if len(wav) > self._features.n_samples:  # from window to window, by the timestamps that it gives
             length = {"truncation": False, "padding": "longest"}
-            how = {"return_timestamps": True, "monitor_progress": _refuse_to_stay()}
+            how = {"return_timestamps": True, "monitor_progress": _refuse_to_crawl(self._features.nb_max_frames)}
         else:  # one call: a timestamp out of place is no reason to begin again
             length, how = {}, {"return_timestamps": False, "force_unique_generate_call": True}
         with torch.inference_mode(), quiet():
@@ -234,15 +234,18 @@ def _refuse_shorter(wav: np.ndarray, config: Any, *, frames: int) -> None:
         raise Unscorable(f"too short: it has {len(wav)} samples, the model needs {least}")
 
 
-def _refuse_to_stay() -> Callable[[Any], None]:
-    """What Whisper calls before each window: raises Unscorable if it begins where the last one began, as for ever."""
-    last = -1
+def _refuse_to_crawl(window: int) -> Callable[[Any], None]:
+    """What Whisper calls before each window of so many frames: raises Unscorable if it gets on too slowly to wait for.
 
-    def check(progress: Any) -> None:  # [1, 2]: frames of 10 ms behind it, and in all
-        nonlocal last
-        here = int(progress[0, 0])
-        if here <= last:
-            raise Unscorable(f"Whisper does not get beyond {here / 100:.2f} s")
-        last = here
+    A window begins at the last timestamp of the one before, which in bad speech can be 20 ms on, again and again.
+    """
+    begun = 0
+
+    def check(progress: Any) -> None:  # [1, 2]: frames behind it, and in all
+        nonlocal begun
+        begun += 1
+        total = int(progress[0, 1])
+        if begun > 30 * total / window + 1:
+            raise Unscorable(f"Whisper gets on by less than a thirtieth of its window a time, {begun - 1} times")
 
     return check
