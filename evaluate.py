@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
 def evaluate_all(args: argparse.Namespace) -> int:
     """Score what is missing and write the reports; returns the exit status: 1 if something could not be scored."""
     from evaluation import registry
-    from evaluation.items import LISTS, read_items
+    from evaluation.items import read_items
     from evaluation.metric import Unavailable
     from evaluation.rows import Rows
     from evaluation.scoring import score_all
@@ -95,25 +95,13 @@ def evaluate_all(args: argparse.Namespace) -> int:
         output / "tokens",
     )  # fmt: skip
     metrics, unavailable = registry.make(args.metrics or registry.NAMES, settings, tokens)
-    roles = set(items[0].paths) if items else set(LISTS)
-    roles |= {"interferer"} if {"mixture", "target"} <= roles else set()
-    for metric in list(metrics):
-        if lacking := [LISTS[need] for need in metric.needs if need not in roles]:
-            unavailable[metric.name] = f"no {', no '.join(lacking)} in {args.scp_dir}"
-            metrics.remove(metric)
+    metrics, lacking = those_with_lists(metrics, items, args.scp_dir)
+    unavailable |= lacking
+    wanted = plan(metrics, items, args.floor_and_ceiling, can_resynthesise=not isinstance(tokens, Unavailable))
+    if args.floor_and_ceiling and "ceiling" not in wanted:
+        unavailable["ceiling"] = str(tokens) if isinstance(tokens, Unavailable) else f"no s1.scp in {args.scp_dir}"
     for name, reason in unavailable.items():
         log.info("cannot run: %s: %s", name, reason)
-
-    bounds = {"never"} if not args.floor_and_ceiling else {"never", "asked"}
-    floors = [m for m in metrics if m.floor_and_ceiling == "always" or m.floor_and_ceiling in bounds - {"never"}]
-    wanted = {"extracted": metrics}
-    if floors and "mixture" in roles:
-        wanted["mixture"] = floors
-    can_resynthesise = not isinstance(tokens, Unavailable) and "target" in roles
-    if floors and can_resynthesise:
-        wanted["ceiling"] = floors
-    elif args.floor_and_ceiling:
-        unavailable["ceiling"] = str(tokens) if isinstance(tokens, Unavailable) else f"no s1.scp in {args.scp_dir}"
     devices = choose_devices(args, len(items), any(metric.on_device for metric in metrics) or "ceiling" in wanted)
     needs_tokens = "ceiling" in wanted or any(metric.name in ("tokens", "predicted_tokens") for metric in metrics)
     without_tokens = tokenise_all(args, items, tokens, devices) if needs_tokens else {}
@@ -160,6 +148,30 @@ def evaluate_all(args: argparse.Namespace) -> int:
             failure["metric"], failure["system"], failure["count"], first, failure["reason"],
         )  # fmt: skip
     return 1 if missing_lists or outcome.problems or summary["failures"] or asked else 0
+
+
+def those_with_lists(metrics: list, items: Sequence, lists: str) -> tuple[list, dict[str, str]]:
+    """The metrics whose signals there are lists of, and name -> reason of the others."""
+    from evaluation.items import LISTS
+
+    roles = set(items[0].paths) if items else set(LISTS)
+    roles |= {"interferer"} if {"mixture", "target"} <= roles else set()
+    lacking = {metric.name: [LISTS[need] for need in metric.needs if need not in roles] for metric in metrics}
+    reasons = {name: f"no {', no '.join(absent)} in {lists}" for name, absent in lacking.items() if absent}
+    return [metric for metric in metrics if metric.name not in reasons], reasons
+
+
+def plan(metrics: list, items: Sequence, floor_and_ceiling: bool, *, can_resynthesise: bool) -> dict[str, list]:
+    """What is scored by which metrics: the extraction, and for comparison the mixture and the resynthesised target."""
+    roles = set(items[0].paths) if items else set()
+    when = ("always", "asked") if floor_and_ceiling else ("always",)
+    compared = [metric for metric in metrics if metric.floor_and_ceiling in when]
+    wanted = {"extracted": metrics}
+    if compared and "mixture" in roles:
+        wanted["mixture"] = compared
+    if compared and "target" in roles and can_resynthesise:
+        wanted["ceiling"] = compared
+    return wanted
 
 
 def describe_tokens(args: argparse.Namespace):

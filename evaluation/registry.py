@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +32,38 @@ class Settings:
     predicted: Path | None = None
 
 
-NAMES = (
-    "dnsmos", "nisqa", "speechbert", "dwer", "similarity", "stoi", "estoi", "pesq", "si_sdr", "si_sdri", "talker",
-    "tokens", "predicted_tokens",
-)  # fmt: skip
+def _predicted_tokens(settings: Settings, tokens: TokenSystem | Unavailable) -> Metric:
+    metric = TokenError(_known(tokens), source="predicted")
+    if not (settings.predicted and settings.predicted.is_dir()):
+        raise Unavailable(f"no tokens in {settings.predicted}: extract with --save-tokens")
+    return metric
+
+
+def _known(tokens: TokenSystem | Unavailable) -> TokenSystem:
+    if isinstance(tokens, Unavailable):
+        raise tokens
+    return tokens
+
+
+# In the order in which reports show them.
+_METRICS: dict[str, Callable[[Settings, TokenSystem | Unavailable], Metric]] = {
+    "dnsmos": lambda settings, tokens: DNSMOS(),
+    "nisqa": lambda settings, tokens: NISQA(source=settings.nisqa_weights, flag="--nisqa-weights"),
+    "speechbert": lambda settings, tokens: SpeechBERTScore(
+        source=settings.speechbert_model, layer=settings.speechbert_layer, flag="--speechbert-model"
+    ),
+    "dwer": lambda settings, tokens: DifferentialWER(source=settings.whisper_model, flag="--whisper-model"),
+    "similarity": lambda settings, tokens: SpeakerSimilarity(source=settings.speaker_model, flag="--speaker-model"),
+    "stoi": lambda settings, tokens: STOI(),
+    "estoi": lambda settings, tokens: ESTOI(),
+    "pesq": lambda settings, tokens: PESQ(),
+    "si_sdr": lambda settings, tokens: SISDR(),
+    "si_sdri": lambda settings, tokens: SISDRImprovement(),
+    "talker": lambda settings, tokens: CorrectTalker(),
+    "tokens": lambda settings, tokens: TokenError(_known(tokens)),
+    "predicted_tokens": _predicted_tokens,
+}
+NAMES = tuple(_METRICS)
 
 
 def make(
@@ -54,30 +82,7 @@ def make(
     metrics, unavailable = [], {}
     for name in (name for name in NAMES if name in names):
         try:
-            metrics.append(_make(name, settings, tokens))
+            metrics.append(_METRICS[name](settings, tokens))
         except Unavailable as error:
             unavailable[name] = str(error)
     return metrics, unavailable
-
-
-def _make(name: str, settings: Settings, tokens: TokenSystem | Unavailable) -> Metric:
-    simple = {
-        "dnsmos": DNSMOS, "stoi": STOI, "estoi": ESTOI, "pesq": PESQ, "si_sdr": SISDR, "si_sdri": SISDRImprovement,
-        "talker": CorrectTalker,
-    }  # fmt: skip
-    if name in simple:
-        return simple[name]()
-    if name == "nisqa":
-        return NISQA(source=settings.nisqa_weights, flag="--nisqa-weights")
-    if name == "speechbert":
-        layer, flag = settings.speechbert_layer, "--speechbert-model"
-        return SpeechBERTScore(source=settings.speechbert_model, layer=layer, flag=flag)
-    if name == "dwer":
-        return DifferentialWER(source=settings.whisper_model, flag="--whisper-model")
-    if name == "similarity":
-        return SpeakerSimilarity(source=settings.speaker_model, flag="--speaker-model")
-    if isinstance(tokens, Unavailable):
-        raise tokens
-    if name == "predicted_tokens" and not (settings.predicted and settings.predicted.is_dir()):
-        raise Unavailable(f"no tokens in {settings.predicted}: extract with --save-tokens")
-    return TokenError(tokens, source="output" if name == "tokens" else "predicted")
