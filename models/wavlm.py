@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import pickle
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from transformers import WavLMConfig, WavLMModel
 from transformers.utils import logging as transformers_logging
 
 from modules.frames import FrameGrid, length_mask
 from modules.frozen import Frozen
+from modules.frozen_linear import FrozenLinear
+from modules.relative_attention import gated_relative_attention, relative_position_bias
 from utils.errors import first_few
 
 
@@ -48,6 +50,10 @@ class WavLM(Frozen):
         self.dim: int = config.hidden_size
         self.grid = _frame_grid(config)
         self.hop_length = self.grid.hop
+        self._kept_bias: torch.Tensor | None = None
+        self._convolutions = [_convolution(layer.conv) for layer in self.model.feature_extractor.conv_layers]
+        self._project = _linear(self.model.feature_projection.projection)
+        self._layers = [_Layer(layer, stable=config.do_stable_layer_norm) for layer in self.model.encoder.layers]
         self._has_final_norm = config.do_stable_layer_norm and max(self.layers) == total
         # A group norm over time mixes the padding into every frame: such models cannot be batched with padding.
         self._padding_is_exact = config.feat_extract_norm == "layer"
@@ -81,8 +87,7 @@ class WavLM(Frozen):
 
     def _hidden_states(self, wav: torch.Tensor, lengths: torch.Tensor | None) -> list[torch.Tensor]:
         encoder = self.model.encoder
-        features = self.model.feature_extractor(wav).transpose(1, 2)  # [B, C, N] -> [B, N, C]
-        x, _ = self.model.feature_projection(features)
+        x = self._project(self.model.feature_projection.layer_norm(self._convolve(wav)))
         mask = None
         if lengths is not None:
             mask = length_mask(self.grid.frames(lengths), x.shape[1])
@@ -91,22 +96,87 @@ class WavLM(Frozen):
         if not self.model.config.do_stable_layer_norm:
             x = encoder.layer_norm(x)
         kept = {0: x} if 0 in self.layers else {}
-        position_bias = None
-        with warnings.catch_warnings():
-            # transformers gives torch a boolean mask beside a bias of floats, which torch would rather not have
-            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
-            for index, layer in enumerate(encoder.layers, 1):
-                x, position_bias = layer(x, attention_mask=mask, position_bias=position_bias)[:2]
-                if index in self.layers:
-                    kept[index] = x
+        bias = self._position_bias(x.shape[1]) if len(encoder.layers) else None
+        for index, layer in enumerate(self._layers, 1):
+            x = layer(x, bias, mask)
+            if index in self.layers:
+                kept[index] = x
         if self._has_final_norm:
             kept[max(self.layers)] = encoder.layer_norm(x)
         return [kept[layer] for layer in self.layers]
+
+    def _convolve(self, wav: torch.Tensor) -> torch.Tensor:
+        """The strided convolutions as matrix products over windows, channels last: [B, T] -> [B, N, C]."""
+        x = wav[..., None]
+        for layer, product in zip(self.model.feature_extractor.conv_layers, self._convolutions, strict=True):
+            size, stride, channels = layer.conv.kernel_size[0], layer.conv.stride[0], x.shape[-1]
+            count = (x.shape[1] - size) // stride + 1
+            x = x.contiguous()
+            windows = x.as_strided((len(x), count, size * channels), (x.stride(0), stride * channels, 1))
+            x = product(windows.contiguous())
+            norm = getattr(layer, "layer_norm", None)  # over channels, or over time in a model with group norm
+            if isinstance(norm, nn.LayerNorm):
+                x = norm(x)
+            elif norm is not None:
+                x = norm(x.transpose(1, 2)).transpose(1, 2)
+            x = F.gelu(x)
+        return x
+
+    def _position_bias(self, frames: int) -> torch.Tensor:
+        """All layers share it, and so does the next batch if it is as long."""
+        table = self.model.encoder.layers[0].attention.rel_attn_embed.weight
+        kept = self._kept_bias
+        if kept is None or kept.shape[-1] != frames or kept.device != table.device:
+            distance = self.model.config.max_bucket_distance
+            self._kept_bias = relative_position_bias(table, frames, max_distance=distance).contiguous()
+        return self._kept_bias
 
     def _one_by_one(self, wav: torch.Tensor, lengths: torch.Tensor) -> list[torch.Tensor]:
         size = self.grid.frames(wav.shape[-1])
         rows = [self(row[None, :length]) for row, length in zip(wav, lengths.tolist(), strict=True)]
         return [torch.cat([F.pad(x, (0, 0, 0, size - x.shape[1])) for x in layer]) for layer in zip(*rows, strict=True)]
+
+
+class _Layer:
+    """The computation of one layer of transformers' model, with its products packed and its attention fused."""
+
+    def __init__(self, layer: nn.Module, *, stable: bool):
+        attention, feed_forward = layer.attention, layer.feed_forward
+        projections = attention.q_proj, attention.k_proj, attention.v_proj
+        self._layer = layer
+        self._stable = stable
+        self._inputs = FrozenLinear(
+            lambda: (torch.cat([p.weight for p in projections]), torch.cat([p.bias for p in projections]))
+        )
+        self._output = _linear(attention.out_proj)
+        self._wide = _linear(feed_forward.intermediate_dense, gelu=True)
+        self._narrow = _linear(feed_forward.output_dense)
+
+    def __call__(self, x: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """[B, N, D] -> [B, N, D]; a pre-norm layer if ``stable``, else a post-norm one."""
+        layer = self._layer
+        if self._stable:
+            x = x + self._attend(layer.layer_norm(x), bias, mask)
+            return x + self._feed_forward(layer.final_layer_norm(x))
+        x = layer.layer_norm(x + self._attend(x, bias, mask))
+        return layer.final_layer_norm(x + self._feed_forward(x))
+
+    def _attend(self, x: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        attention = self._layer.attention
+        gate, scale = attention.gru_rel_pos_linear, attention.gru_rel_pos_const
+        return self._output(gated_relative_attention(x, bias, mask, project=self._inputs, gate=gate, gate_scale=scale))
+
+    def _feed_forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._narrow(self._wide(x))
+
+
+def _linear(layer: nn.Linear, *, gelu: bool = False) -> FrozenLinear:
+    return FrozenLinear(lambda: (layer.weight, layer.bias), gelu=gelu)
+
+
+def _convolution(conv: nn.Conv1d) -> FrozenLinear:
+    """As a product with windows whose samples are channels last: [O, C, k] -> [O, k C]."""
+    return FrozenLinear(lambda: (conv.weight.transpose(1, 2).flatten(1), conv.bias))
 
 
 def _normalize(wav: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -144,6 +214,10 @@ def _load(source: str | os.PathLike, *, highest: int) -> tuple[WavLMModel, int]:
     try:
         config = WavLMConfig.from_pretrained(source)
         total = config.num_hidden_layers
+        if (config.hidden_act, config.feat_extract_activation) != ("gelu", "gelu"):
+            raise ValueError(
+                f"{source} has activations {config.hidden_act} and {config.feat_extract_activation}, not gelu"
+            )
         if highest > total:
             raise ValueError(f"{source} has {total} layers, layer {highest} was asked for")
         config.num_hidden_layers = highest
