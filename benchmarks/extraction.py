@@ -1,0 +1,56 @@
+"""Extraction of a mixture, by published chunking and by windows of ours, against one piece at a time, plainly."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from benchmarks import baseline
+from benchmarks.measure import Row, matmul_peak, parser, prepare, show, side_by_side
+from benchmarks.parts import LAYERS, random_parts, speech
+from utils.recipe import Recipe
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parser(__doc__)
+    options.add_argument("--seconds", type=float, default=12.0, help="of the mixture (%(default)s)")
+    options.add_argument("--piece_seconds", type=float, default=12.0, help="of aligned chunking (%(default)s)")
+    args = options.parse_args(argv)
+    device = prepare(args)
+    peaks = {"fp32": matmul_peak(device), "bf16": matmul_peak(device, torch.bfloat16)}
+    mixture, enrolment = speech(2, round(16000 * args.seconds)).to(device).split(1)
+    longer = f"piece_seconds={args.piece_seconds}"
+    variants = {
+        "published chunking, fp32": ["chunking=published"],
+        "aligned, 2 s pieces, fp32": [],
+        f"aligned, {args.piece_seconds:g} s pieces, fp32": [longer],
+        f"aligned, {args.piece_seconds:g} s pieces, bf16 tokens": [longer, "tokenizer_precision=bf16"],
+    }
+    rows, notes = [], []
+    with random_parts(toy=args.toy) as (recipe, paths):
+        where = dict(text.split("=") for text in paths)
+        tokenizer = baseline.PlainTokenizer(where["wavlm_path"], where["kmeans_path"], LAYERS[args.toy], device)
+        for name, keys in variants.items():
+            torch.manual_seed(0)  # the same random network each time
+            model = Recipe(recipe, overrides=[*paths, *keys]).build("model")["model"].to(device)
+            used = enrolment[:, : model.regi_length]
+
+            def plain(model=model, used=used) -> torch.Tensor:
+                parts = (tokenizer, model.network, model.vocoder)
+                return baseline.extract(*parts, mixture, used, mix_length=model.mix_length)
+
+            def ours(model=model) -> torch.Tensor:
+                return model.extract(mixture, enrolment)
+
+            seconds = side_by_side(plain, ours, device=device, repeats=args.repeats)
+            rows.append(Row(f"extracting {args.seconds:g} s, {name}", *seconds))
+            if "published" in name:
+                notes.append(f"published chunking: largest difference {(plain().cpu() - ours()).abs().max():.1e}")
+    show(rows, peaks=peaks)
+    print("\n" + "\n".join(notes))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

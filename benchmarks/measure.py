@@ -1,0 +1,102 @@
+"""Time, peak and memory, measured the same way in every benchmark, and the table that they print."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from utils.machine import device_name
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a benchmark.
+
+    Attributes:
+        work: what was done.
+        baseline, ours: seconds; baseline None where there is nothing to compare with.
+        operations: floating-point operations of it that cannot be avoided, 0 if they were not counted.
+        note: anything else.
+    """
+
+    work: str
+    baseline: float | None
+    ours: float
+    operations: float = 0.0
+    note: str = ""
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--device", default="cpu", help="cpu or cuda:0 (%(default)s)")
+    made.add_argument("--toy", action="store_true", help="toy sizes, in seconds")
+    made.add_argument("--threads", type=int, default=os.cpu_count(), help="on the CPU (%(default)s)")
+    made.add_argument("--repeats", type=int, default=5, help="of each measurement; the median counts (%(default)s)")
+    return made
+
+
+def prepare(args: argparse.Namespace) -> torch.device:
+    """Threads and random state; returns the device."""
+    device = torch.device(args.device)
+    if device.type == "cpu":
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    print(f"{device_name(device)}, torch {torch.__version__}, {args.threads} threads")
+    return device
+
+
+def side_by_side(
+    first: Callable[[], object], second: Callable[[], object], *, device: torch.device, repeats: int
+) -> tuple[float, float]:
+    """Median seconds of two functions, run in turns, so that a slow moment of the machine meets both."""
+    first(), second()  # what is done once, is done now
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for function, seconds in zip((first, second), times, strict=True):
+            seconds.append(once(function, device=device))
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def once(function: Callable[[], object], *, device: torch.device) -> float:
+    """Seconds of one call."""
+    gc.collect()
+    _wait(device)
+    since = time.perf_counter()
+    function()
+    _wait(device)
+    return time.perf_counter() - since
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """Floating-point operations a second of a large matrix product: what the machine can do at best."""
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    seconds = min(once(lambda: a @ b, device=device) for _ in range(6))
+    return 2 * size**3 / seconds
+
+
+def show(rows: Sequence[Row], *, peaks: dict[str, float]) -> None:
+    """Print the table: ratio, seconds, and the share of the machine's measured peak."""
+    print(
+        "\n" + "matrix-product peak: " + ", ".join(f"{name} {peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items())
+    )
+    print("\n| work | baseline (s) | ours (s) | ratio | GFLOP | share of the fp32 peak | note |\n" + "|---" * 7 + "|")
+    fp32 = peaks["fp32"]
+    for row in rows:
+        baseline = f"{row.baseline:.3f}" if row.baseline is not None else "–"
+        ratio = f"{row.baseline / row.ours:.2f}" if row.baseline is not None else "–"
+        share = f"{100 * row.operations / row.ours / fp32:.0f} %" if row.operations else "–"
+        count = f"{row.operations / 1e9:.0f}" if row.operations else "–"
+        print(f"| {row.work} | {baseline} | {row.ours:.3f} | {ratio} | {count} | {share} | {row.note} |")
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,63 @@
+"""Systems of the sizes that matter with random weights, in the files that recipes read."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+RECIPES = {False: Path("config/tselm_l.yaml"), True: Path("config/tselm_toy.yaml")}
+LAYERS = {False: (1, 3, 7, 12, 18, 23), True: (1, 3, 7)}
+CLUSTERS = {False: 1000, True: 50}
+
+
+@contextlib.contextmanager
+def random_parts(*, toy: bool) -> Iterator[tuple[Path, list[str]]]:
+    """Write WavLM, k-means and vocoder into a temporary folder (1.5 GB; toy: 2 MB).
+
+    The centroids are frames of the encoder's own output, so that tokens spread over them.
+
+    Returns:
+        The recipe, and overrides with the paths.
+    """
+    from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
+    from transformers import WavLMConfig, WavLMModel
+
+    from models.released import write_kmeans, write_vocoder
+    from models.wavlm import WavLM
+
+    layers, clusters = LAYERS[toy], CLUSTERS[toy]
+    sizes = dict(hidden_size=64, num_attention_heads=4, intermediate_size=128, conv_dim=[64] * 7,
+                 num_hidden_layers=7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4) if toy else dict(
+                 hidden_size=1024, num_attention_heads=16, intermediate_size=4096, num_hidden_layers=24)  # fmt: skip
+    width, start, attention = (32, 64, 16) if toy else (1024, 512, 128)
+    vocoder = dict(
+        in_channels=width, out_channels=1, resblock_type="1", resblock_dilation_sizes=[[1, 3, 5]] * 3,
+        resblock_kernel_sizes=[3, 7, 11], upsample_kernel_sizes=[11, 8, 8, 4, 4], upsample_initial_channel=start,
+        upsample_factors=[5, 4, 4, 2, 2], vocab_size=len(layers) * clusters + 1, embedding_dim=width,
+        attn_dim=attention,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        folder = Path(name)
+        config = WavLMConfig(feat_extract_norm="layer", do_stable_layer_norm=True, **sizes)
+        WavLMModel(config).save_pretrained(folder / "wavlm")
+        hidden = WavLM(folder / "wavlm", layers=layers)(speech(1, 320 * (clusters + 100)))
+        centres = {layer: x[0][torch.randperm(x.shape[1])[:clusters]] for layer, x in zip(layers, hidden, strict=True)}
+        write_kmeans(folder / "kmeans", centres)
+        write_vocoder(folder / "vocoder", vocoder, UnitHifiganGenerator(**vocoder).state_dict())
+        paths = {"wavlm_path": "wavlm", "kmeans_path": "kmeans", "hifi_gan_path": "vocoder"}
+        yield RECIPES[toy], [f"{key}={folder / part}" for key, part in paths.items()]
+
+
+def speech(batch: int, samples: int) -> torch.Tensor:
+    """Something that changes as speech does: noise through moving resonances, [B, T] in [-1, 1]."""
+    generator = torch.Generator().manual_seed(0)
+    knots = torch.rand(batch, 3, samples // 1600 + 2, generator=generator) * 3000 + 200  # three formants, every 0.1 s
+    pitch = torch.rand(batch, 1, samples // 8000 + 2, generator=generator) * 150 + 80
+    tracks = [torch.nn.functional.interpolate(t, size=samples, mode="linear") for t in (knots, pitch)]
+    phases = torch.cat(tracks, dim=1).cumsum(dim=-1) * (2 * torch.pi / 16000)
+    voiced = phases[:, :3].sin().sum(dim=1) * (1 + phases[:, 3].sin())
+    return 0.1 * voiced + 0.01 * torch.randn(batch, samples, generator=generator)

@@ -1,0 +1,68 @@
+"""Speech to tokens: seconds for 11 s of it, against all hidden states of transformers' WavLM and scikit-learn."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from benchmarks.baseline import PlainTokenizer
+from benchmarks.measure import Row, matmul_peak, parser, prepare, show, side_by_side
+from benchmarks.parts import LAYERS, random_parts, speech
+from utils.recipe import Recipe
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parser(__doc__)
+    options.add_argument("--seconds", type=float, default=11.0, help="of each row (%(default)s)")
+    options.add_argument("--batch", type=int, default=1, help="rows (%(default)s)")
+    args = options.parse_args(argv)
+    device = prepare(args)
+    precisions = ["fp32", "bf16"] + (["fp16"] if device.type == "cuda" else [])
+    peaks = {"fp32": matmul_peak(device), "bf16": matmul_peak(device, torch.bfloat16)}
+    wav = speech(args.batch, round(16000 * args.seconds)).to(device)
+    with random_parts(toy=args.toy) as (recipe, paths):
+        where = dict(text.split("=") for text in paths)
+        baseline = PlainTokenizer(where["wavlm_path"], where["kmeans_path"], LAYERS[args.toy], device)
+        made = {
+            precision: Recipe(recipe, overrides=[*paths, f"tokenizer_precision={precision}"])
+            .build("tokenizer")["tokenizer"]
+            .to(device)
+            for precision in precisions
+        }
+        operations = count_operations(made["fp32"], wav)
+        rows, tokens = [], {name: tokenizer.encode(wav) for name, tokenizer in made.items()}
+        for name, tokenizer in made.items():
+            plain, ours = side_by_side(
+                lambda: baseline(wav), lambda t=tokenizer: t.encode(wav), device=device, repeats=args.repeats
+            )
+            changed = (tokens[name] != tokens["fp32"]).float().mean(dim=(0, 1)) * 100
+            note = "" if name == "fp32" else "changed: " + ", ".join(f"{share:.1f} %" for share in changed.tolist())
+            work = f"tokenising {args.batch} x {args.seconds:g} s, {name}"
+            rows.append(Row(work, plain, ours, operations, note))
+        same = (baseline(wav) == tokens["fp32"]).float().mean().item()
+    show(rows, peaks=peaks)
+    print(f"\ntokens of fp32 that are the baseline's: {100 * same:.2f} %")
+    return 0
+
+
+def count_operations(tokenizer: torch.nn.Module, wav: torch.Tensor) -> float:
+    """Floating-point operations of the encoder and of the comparison with the centroids, from their sizes."""
+    config, rows = tokenizer.encoder.model.config, len(wav)
+    length, channels, total = wav.shape[-1], 1, 0.0
+    for width, size, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+        length = (length - size) // stride + 1
+        total += 2 * length * size * channels * width
+        channels = width
+    dim, frames = config.hidden_size, length
+    total += 2 * frames * channels * dim
+    groups = config.num_conv_pos_embedding_groups
+    total += 2 * frames * config.num_conv_pos_embeddings * dim * dim / groups
+    layer = 2 * frames * (4 * dim * dim + 2 * dim * config.intermediate_size) + 4 * frames * frames * dim
+    total += layer * config.num_hidden_layers
+    total += 2 * frames * dim * tokenizer.vocab_size * tokenizer.num_codebooks
+    return rows * total
+
+
+if __name__ == "__main__":
+    sys.exit(main())
