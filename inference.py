@@ -7,6 +7,7 @@ same command does what is missing. The results do not depend on the number of pr
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import logging
@@ -153,6 +154,7 @@ def start(device, config_path: str, ckpt_path: str, overrides: tuple[str, ...], 
 
     from data import audio
     from models import load_extractor
+    from models.interfaces import TokenExtractor
     from utils.distributed import select
     from utils.files import write_array
     from utils.machine import peak_gpu_memory, peak_memory
@@ -163,16 +165,21 @@ def start(device, config_path: str, ckpt_path: str, overrides: tuple[str, ...], 
         torch.set_num_threads(threads)
     extractor = load_extractor(config_path, ckpt_path, device=device, overrides=overrides)
 
+    def read_segment(path: Path, first: int, length: int):
+        return audio.read(path, start=first, length=length)
+
     def extract(job: Job) -> Cost:
         since = time.perf_counter()
-        signals = audio.read(job.mixture), audio.read(job.enrolment)
-        if job.tokens is None:
-            wav = extractor.extract(*signals)
+        enrolment = audio.read(job.enrolment)
+        if isinstance(extractor, TokenExtractor):  # in parts, so that the length of a file does not matter
+            samples = audio.num_samples(job.mixture)
+            read = functools.partial(read_segment, job.mixture)
+            tokens, parts = extractor.stream(read, samples, enrolment)
+            if job.tokens is not None:
+                write_array(job.tokens, tokens.to(torch.int32).numpy())
         else:
-            made = extractor.extract_with_tokens(*signals)
-            wav = made.wav
-            write_array(job.tokens, made.tokens.to(torch.int32).numpy())
-        audio.write(job.output, wav.numpy(), sample_rate=extractor.sample_rate)
+            parts = [extractor.extract(audio.read(job.mixture), enrolment)]
+        audio.write_parts(job.output, (part.numpy() for part in parts), sample_rate=extractor.sample_rate)
         return Cost(time.perf_counter() - since, peak_memory(), peak_gpu_memory(device))
 
     return extract

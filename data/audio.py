@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -67,21 +68,31 @@ def write(path: str | os.PathLike, wav: np.ndarray, *, sample_rate: int = SAMPLE
 
     Values outside [-1, 1] are clipped, with a warning in the log: 16-bit files cannot hold them.
     """
+    write_parts(path, [wav], sample_rate=sample_rate, subtype=subtype)
+
+
+def write_parts(
+    path: str | os.PathLike, parts: Iterable[np.ndarray], *, sample_rate: int = SAMPLE_RATE, subtype: str = "PCM_16"
+) -> None:
+    """The same for a signal that comes in parts, [T] each, none of which has to stay in memory."""
     path = Path(path)
-    wav = np.asarray(wav, dtype=np.float32)
-    if not np.isfinite(wav).all():
-        raise ValueError(f"refusing to write {path}: the signal has samples that are not finite")
-    peak = float(np.abs(wav).max(initial=0.0))
-    if peak > 1 and subtype.startswith("PCM"):
-        log.warning("%s: peak %.2f is above full scale and was clipped", path, peak)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")  # what a killed run leaves, the next overwrites
+    peak, clips = 0.0, subtype.startswith("PCM")
     try:
-        sf.write(temporary, np.clip(wav, -1, 1) if subtype.startswith("PCM") else wav, sample_rate, subtype=subtype)
+        with sf.SoundFile(temporary, "w", sample_rate, 1, subtype) as file:
+            for part in parts:
+                part = np.asarray(part, dtype=np.float32)
+                if not np.isfinite(part).all():
+                    raise ValueError(f"refusing to write {path}: the signal has samples that are not finite")
+                peak = max(peak, float(np.abs(part).max(initial=0.0)))
+                file.write(np.clip(part, -1, 1) if clips else part)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if peak > 1 and clips:
+        log.warning("%s: peak %.2f is above full scale and was clipped", path, peak)
 
 
 def _open(path: str | os.PathLike) -> sf.SoundFile:

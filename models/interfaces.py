@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -29,6 +30,10 @@ class Tokenizer(TokenFormat, Protocol):
 class Vocoder(TokenFormat, Protocol):
     def decode(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens [B, N, K] -> wav [B, N * hop_length]."""
+        ...
+
+    def parts(self, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The same in parts that follow each other in time, each made when it is asked for."""
         ...
 
 
@@ -64,6 +69,12 @@ class TokenExtractor(TargetExtractor, Protocol):
         self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray
     ) -> Extraction:
         """As ``extract``, with the predicted tokens."""
+        ...
+
+    def stream(
+        self, read: Callable[[int, int], torch.Tensor | np.ndarray], samples: int, enrolment: torch.Tensor | np.ndarray
+    ) -> tuple[torch.Tensor, Iterator[torch.Tensor]]:
+        """``read(start, length)`` gives the mixture -> tokens [N, K], and the speech in parts."""
         ...
 
     def encode(self, wav: torch.Tensor | np.ndarray) -> torch.Tensor:

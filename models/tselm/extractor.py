@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -12,11 +12,13 @@ from torch import nn
 
 from models import released
 from models.interfaces import Extraction, Vocoder, require_same_format
+from models.tselm.cutting import Cutting
 from models.tselm.front_end import FrontEnd
 from models.tselm.network import TSELM
 from utils import checkpoint
+from utils.precision import autocast, require_known
 
-CHUNKINGS = ("aligned", "published")
+Segment = Callable[[int, int], torch.Tensor]  # start and length in samples -> [B, at most length]
 
 
 class Extractor(nn.Module):
@@ -49,7 +51,8 @@ class Extractor(nn.Module):
         regi_length: samples of the enrolment that are used.
         piece_seconds, context_seconds: with ``aligned`` chunking. By default a window is 3 s, the length that the
             network is trained on.
-        batch_pieces: pieces of a file that are computed at a time; bounds the memory.
+        batch_pieces: pieces of a file that are computed at a time; bounds the memory, whatever the file's length.
+        precision: of the network and the vocoder; that of the tokenizer is its own.
 
     Raises:
         ValueError: the parts do not fit together, or a window is longer than the network's position table.
@@ -67,34 +70,38 @@ class Extractor(nn.Module):
         piece_seconds: float = 2.0,
         context_seconds: float = 0.5,
         batch_pieces: int = 8,
+        precision: str = "fp32",
     ):
         super().__init__()
         tokenizer = front_end.tokenizer
         require_same_format(tokenizer, vocoder)
         require_network_fits(network, front_end)
-        if chunking not in CHUNKINGS:
-            raise ValueError(f"chunking must be one of {', '.join(CHUNKINGS)}, got {chunking!r}")
         if batch_pieces < 1 or piece_seconds <= 0 or context_seconds < 0:
             raise ValueError(
                 "batch_pieces and piece_seconds must be above 0, and context_seconds not below, "
                 f"got {batch_pieces}, {piece_seconds} and {context_seconds}"
             )
+        require_known(precision)
+        self.precision = precision
         self.network = network
         self.tokenizer = tokenizer
         self.vocoder = vocoder
         self.front_end = front_end
         self.grid = front_end.grid
         self.sample_rate: int = tokenizer.sample_rate
-        self.chunking = chunking
-        self.mix_length = mix_length
         self.regi_length = regi_length
         self.batch_pieces = batch_pieces
-        self.piece = max(1, round(piece_seconds * self.sample_rate / self.grid.hop))  # frames
-        self.context = round(context_seconds * self.sample_rate / self.grid.hop)  # frames
-        self.window = self.piece + 2 * self.context
-        if self.window > network.max_frames:
+        frame_rate = self.sample_rate / self.grid.hop
+        self.cutting = Cutting(
+            grid=self.grid,
+            chunking=chunking,
+            mix_length=mix_length,
+            piece=max(1, round(piece_seconds * frame_rate)),
+            context=round(context_seconds * frame_rate),
+        )
+        if self.cutting.window > network.max_frames:
             raise ValueError(
-                f"a window of {piece_seconds} + 2 * {context_seconds} s has {self.window} frames, "
+                f"a window of {piece_seconds} + 2 * {context_seconds} s has {self.cutting.window} frames, "
                 f"but the network's position table ends at {network.max_frames}"
             )
         self.eval()
@@ -143,7 +150,6 @@ class Extractor(nn.Module):
         """
         return self.extract_with_tokens(mixture, enrolment).wav
 
-    @torch.inference_mode()
     def extract_with_tokens(
         self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray
     ) -> Extraction:
@@ -152,29 +158,32 @@ class Extractor(nn.Module):
         enrolments, _ = _as_batch(enrolment, "enrolment")
         if len(mixtures) != len(enrolments):
             raise ValueError(f"{len(mixtures)} mixtures need as many enrolments, got {len(enrolments)}")
-        used = enrolments[:, : self.regi_length]
-        if used.shape[-1] < self.grid.window:
-            raise ValueError(f"the enrolment needs at least {self.grid.window} samples, got {used.shape[-1]}")
-        if not bool(used.any(dim=-1).all()):
-            raise ValueError("the enrolment is silent in the part that is used: there is nobody to follow")
-        mixtures, used = mixtures.to(self.device), used.to(self.device)
-        if self.chunking == "published":
-            around = used = F.pad(used, (0, self.regi_length - used.shape[-1]))
-        else:  # a multiple of the hop before the mixture, so that it starts where a frame starts
-            around = used[:, : used.shape[-1] // self.grid.hop * self.grid.hop]
-        pieces, joined = self._cut(mixtures)
-        tokens = joined(self._predict(pieces, around, self.front_end.encode(used)))
-        wav = self._decode(tokens, mixtures.shape[-1])
-        if self.chunking == "aligned":
-            wav = wav * mixtures.any(dim=-1, keepdim=True)
-        wav, tokens = wav.float().cpu(), tokens.cpu()
-        return Extraction(wav, tokens) if is_batch else Extraction(wav[0], tokens[0])
+        tokens, parts = self._extract(_segments_of(mixtures), mixtures.shape[-1], enrolments)
+        return _extraction(tokens, parts, is_batch)
 
     forward = extract
 
-    @property
-    def device(self) -> torch.device:
-        return self.network.head.weight.device
+    def stream(
+        self, read: Callable[[int, int], torch.Tensor | np.ndarray], samples: int, enrolment: torch.Tensor | np.ndarray
+    ) -> tuple[torch.Tensor, Iterator[torch.Tensor]]:
+        """Extract from a mixture of any length without ever holding it, or the result, as a whole.
+
+        Args:
+            read: gives samples ``start`` to ``start + length`` of the mixture, [length].
+            samples: of the mixture.
+            enrolment: [R].
+
+        Returns:
+            The predicted tokens [N, K], and the speech in parts, which are decoded as they are asked for. The same
+            numbers as ``extract`` of the whole.
+        """
+        enrolments, _ = _as_batch(enrolment, "enrolment")
+
+        def segment(start: int, length: int) -> torch.Tensor:
+            return _as_batch(read(start, length), "mixture")[0]
+
+        tokens, parts = self._extract(segment, samples, enrolments)
+        return tokens[0].cpu(), (part[0].float().cpu() for part in parts)
 
     @torch.inference_mode()
     def encode(self, wav: torch.Tensor | np.ndarray) -> torch.Tensor:
@@ -187,10 +196,9 @@ class Extractor(nn.Module):
             [N, K] or [B, N, K] on the CPU, as ``extract_with_tokens`` for a mixture of this length.
         """
         wavs, is_batch = _as_batch(wav, "signal")
-        tokens = self._encode(wavs.to(self.device)).cpu()
+        tokens = self._encode(wavs).cpu()
         return tokens if is_batch else tokens[0]
 
-    @torch.inference_mode()
     def resynthesise(self, target: torch.Tensor | np.ndarray) -> Extraction:
         """What a network without error would give: the target's own tokens, and their sound.
 
@@ -201,51 +209,96 @@ class Extractor(nn.Module):
             As ``extract_with_tokens`` for a mixture of this length.
         """
         targets, is_batch = _as_batch(target, "target")
-        tokens = self._encode(targets.to(self.device))
-        wav, tokens = self._decode(tokens, targets.shape[-1]).float().cpu(), tokens.cpu()
-        return Extraction(wav, tokens) if is_batch else Extraction(wav[0], tokens[0])
+        tokens = self._encode(targets)
+        return _extraction(tokens, self._decode(tokens, targets.shape[-1]), is_batch)
 
-    def _encode(self, wav: torch.Tensor) -> torch.Tensor:
-        pieces, joined = self._cut(wav)
-        rows = pieces.flatten(0, 1).split(self.batch_pieces)
-        return joined(torch.cat([self.tokenizer.encode(row) for row in rows]).unflatten(0, pieces.shape[:2]))
+    @property
+    def device(self) -> torch.device:
+        return self.network.head.weight.device
 
-    def _cut(self, wav: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-        """Equally long pieces [B, P, T'] of ``wav`` [B, T], and what joins their tokens [B, P, N', K] to [B, N, K]."""
-        samples, hop = wav.shape[-1], self.grid.hop
-        if self.chunking == "published":
-            padded = F.pad(wav, (0, -samples % self.mix_length))
-            return padded.unflatten(-1, (-1, self.mix_length)), lambda tokens: tokens.flatten(1, 2)
-        frames = self.grid.cover(samples)
-        window = min(self.window, frames)
-        starts = [*range(0, frames - window, self.piece), frames - window]
-        padded = F.pad(wav, (0, self.grid.samples(frames) - samples))
-        pieces = torch.stack([padded[:, hop * s : hop * s + self.grid.samples(window)] for s in starts], dim=1)
-        # Neighbours meet one context after the start of the later one.
-        cuts = [0, *(s + self.context for s in starts[1:]), frames]
+    @torch.inference_mode()
+    def _extract(
+        self, segment: Segment, samples: int, enrolments: torch.Tensor
+    ) -> tuple[torch.Tensor, Iterator[torch.Tensor]]:
+        """Tokens [B, N, K], and the speech [B, T] in parts, of mixtures that ``segment`` reads."""
+        used = enrolments[:, : self.regi_length]
+        if used.shape[-1] < self.grid.window:
+            raise ValueError(f"the enrolment needs at least {self.grid.window} samples, got {used.shape[-1]}")
+        if not bool(used.any(dim=-1).all()):
+            raise ValueError("the enrolment is silent in the part that is used: there is nobody to follow")
+        used = used.to(self.device)
+        if self.cutting.is_published:
+            around = used = F.pad(used, (0, self.regi_length - used.shape[-1]))
+        else:  # a multiple of the hop before the mixture, so that it starts where a frame starts
+            around = used[:, : used.shape[-1] // self.grid.hop * self.grid.hop]
+        with autocast(self.device, self.precision):
+            enrolment_tokens = self.front_end.encode(used)
 
-        def joined(tokens: torch.Tensor) -> torch.Tensor:
-            ends = zip(starts, cuts, cuts[1:], strict=False)
-            return torch.cat([tokens[:, i, cut - s : end - s] for i, (s, cut, end) in enumerate(ends)], dim=1)
+            def predict(pieces: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+                encoded = self.front_end.encode_mixture(pieces, around[rows])
+                return self.network(encoded, enrolment_tokens[rows]).argmax(dim=-1)
 
-        return pieces, joined
+            tokens, is_silent = self._piece_by_piece(segment, samples, len(used), predict)
+        parts = self._decode(tokens, samples)
+        if not self.cutting.is_published:
+            return tokens, (part * ~is_silent[:, None] for part in parts)
+        return tokens, parts
 
-    def _decode(self, tokens: torch.Tensor, samples: int) -> torch.Tensor:
-        """[B, N, K] -> [B, at most ``samples``]: as one, or in the pieces of the published cut."""
-        piece = tokens.shape[1] if self.chunking == "aligned" else self.grid.frames(self.mix_length)
-        wavs = [self.vocoder.decode(part) for part in tokens.split(piece, dim=1)]
-        return torch.cat(wavs, dim=-1)[:, :samples]
+    @torch.inference_mode()
+    def _encode(self, wavs: torch.Tensor) -> torch.Tensor:
+        def tokenise(pieces: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+            return self.tokenizer.encode(pieces)
 
-    def _predict(self, pieces: torch.Tensor, around: torch.Tensor, enrolment_tokens: torch.Tensor) -> torch.Tensor:
-        """Tokens of equally long pieces: [B, P, T], [B, R], [B, M, K] -> [B, P, N, K]."""
-        rows = [(b, p) for b in range(pieces.shape[0]) for p in range(pieces.shape[1])]
-        predicted = []
-        for start in range(0, len(rows), self.batch_pieces):
-            batch = torch.tensor(rows[start : start + self.batch_pieces], device=pieces.device)
-            file, piece = batch.unbind(dim=1)
-            encoded = self.front_end.encode_mixture(pieces[file, piece], around[file])
-            predicted.append(self.network(encoded, enrolment_tokens[file]).argmax(dim=-1))
-        return torch.cat(predicted).unflatten(0, (pieces.shape[0], pieces.shape[1]))
+        return self._piece_by_piece(_segments_of(wavs), wavs.shape[-1], len(wavs), tokenise)[0]
+
+    def _piece_by_piece(
+        self,
+        segment: Segment,
+        samples: int,
+        batch: int,
+        tokens_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Read pieces, ``batch_pieces`` at a time, and join what ``tokens_of`` them, and of their rows, keeps.
+
+        Returns:
+            [B, N, K], and [B], True where all that was read is zero.
+        """
+        cut = self.cutting.cut(samples)
+        is_silent = torch.ones(batch, dtype=torch.bool, device=self.device)
+        found = []
+        step = max(1, self.batch_pieces // batch)
+        for first in range(0, len(cut.starts), step):
+            group = [segment(start, cut.length) for start in cut.starts[first : first + step]]
+            group = [F.pad(part, (0, cut.length - part.shape[-1])) for part in group]
+            pieces = torch.stack(group, dim=1).to(self.device)  # [B, P, T]
+            is_silent &= ~pieces.any(dim=-1).any(dim=-1)
+            rows = torch.arange(batch, device=self.device).repeat_interleave(len(group))
+            split = zip(pieces.flatten(0, 1).split(self.batch_pieces), rows.split(self.batch_pieces), strict=True)
+            tokens = torch.cat([tokens_of(*part) for part in split]).unflatten(0, (batch, len(group)))
+            found += [tokens[:, i, begin:end] for i, (begin, end) in enumerate(cut.kept[first : first + step])]
+        return torch.cat(found, dim=1), is_silent
+
+    def _decode(self, tokens: torch.Tensor, samples: int) -> Iterator[torch.Tensor]:
+        """[B, N, K] to parts of [B, at most ``samples``]: as one, or in the pieces of the published cut."""
+        done = 0
+        for together in tokens.split(self.cutting.decoded_together(tokens.shape[1]), dim=1):
+            parts = self.vocoder.parts(together)
+            while True:
+                with torch.inference_mode(), autocast(self.device, self.precision):  # not where others go on
+                    wav = next(parts, None)
+                if wav is None:
+                    break
+                yield wav[:, : samples - done]
+                done += wav.shape[-1]
+
+
+def _segments_of(wavs: torch.Tensor) -> Segment:
+    return lambda start, length: wavs[:, start : start + length]
+
+
+def _extraction(tokens: torch.Tensor, parts: Iterator[torch.Tensor], is_batch: bool) -> Extraction:
+    wav, tokens = torch.cat([part.float().cpu() for part in parts], dim=-1), tokens.cpu()
+    return Extraction(wav, tokens) if is_batch else Extraction(wav[0], tokens[0])
 
 
 def require_network_fits(network: TSELM, front_end: FrontEnd) -> None:

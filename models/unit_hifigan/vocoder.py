@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
@@ -76,23 +76,31 @@ class UnitHifiGAN(Frozen):
         Returns:
             [B, N * hop_length] float32 in (-1, 1).
         """
+        return torch.cat(list(self.parts(tokens)), dim=1)
+
+    def parts(self, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The same, in parts of ``piece_frames``, each decoded when it is asked for.
+
+        Each is decoded with the frames around it that its samples depend on, and only its own are kept.
+        """
         if tokens.ndim != 3 or tokens.shape[-1] != self.num_codebooks:
             raise ValueError(f"the vocoder reads tokens [B, N, {self.num_codebooks}], got {list(tokens.shape)}")
         frames = tokens.shape[1]
         if frames == 0:
-            return torch.zeros(len(tokens), 0, device=tokens.device)
+            yield torch.zeros(len(tokens), 0, device=tokens.device)
+        for start in range(0, frames, self.piece_frames):
+            stop = min(start + self.piece_frames, frames)
+            left, right = max(start - self.CONTEXT, 0), min(stop + self.CONTEXT, frames)
+            wav = self._generate(tokens[:, left:right])
+            yield wav[:, (start - left) * self.hop_length : (stop - left) * self.hop_length]
+
+    @torch.no_grad()
+    def _generate(self, tokens: torch.Tensor) -> torch.Tensor:
         ids = torch.zeros(*tokens.shape[:2], self.trained_codebooks, dtype=torch.int64, device=tokens.device)
         ids[..., self.positions] = torch.where(tokens == MISSING, 0, tokens + self.offsets)
-        if frames < self.SHORTEST:
-            ids = torch.cat([ids, ids[:, -1:].expand(-1, self.SHORTEST - frames, -1)], dim=1)
-        # Each piece is decoded with the frames around it that its samples depend on, and only its own are kept.
-        pieces = []
-        for start in range(0, ids.shape[1], self.piece_frames):
-            stop = min(start + self.piece_frames, ids.shape[1])
-            left, right = max(start - self.CONTEXT, 0), min(stop + self.CONTEXT, ids.shape[1])
-            wav = self.generator(ids[:, left:right])[0].squeeze(1)
-            pieces.append(wav[:, (start - left) * self.hop_length : (stop - left) * self.hop_length])
-        return torch.cat(pieces, dim=1)[:, : frames * self.hop_length]
+        if ids.shape[1] < self.SHORTEST:
+            ids = torch.cat([ids, ids[:, -1:].expand(-1, self.SHORTEST - ids.shape[1], -1)], dim=1)
+        return self.generator(ids)[0].squeeze(1).float()
 
 
 def load_vocoder(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,11 +103,10 @@ def test_write_and_read_back(tmp_path) -> None:
 def test_nothing_half_written_is_left(tmp_path, monkeypatch) -> None:
     audio.write(tmp_path / "x.wav", np.zeros(10))
 
-    def fail(path, *args, **more):
-        Path(path).write_bytes(b"half")
+    def fail(file, wav):
         raise OSError("disk full")
 
-    monkeypatch.setattr(sf, "write", fail)
+    monkeypatch.setattr(sf.SoundFile, "write", fail)
     with pytest.raises(OSError, match="disk full"):
         audio.write(tmp_path / "x.wav", np.ones(10))
     monkeypatch.undo()
@@ -122,3 +120,16 @@ def test_what_a_file_cannot_hold(tmp_path, caplog) -> None:
     audio.write(tmp_path / "x.wav", np.array([2.0, -3.0]))
     assert "peak 3.00" in caplog.text
     assert np.abs(audio.read(tmp_path / "x.wav")).max() <= 1
+
+
+def test_a_signal_in_parts_is_the_whole_signal(tmp_path) -> None:
+    wav = np.random.default_rng(0).uniform(-1, 1, 10_000).astype(np.float32)
+    audio.write(tmp_path / "whole.wav", wav)
+    audio.write_parts(tmp_path / "parts.wav", np.split(wav, [1, 500, 9000]))
+    assert (tmp_path / "whole.wav").read_bytes() == (tmp_path / "parts.wav").read_bytes()
+
+
+def test_a_part_that_is_not_finite_leaves_nothing(tmp_path) -> None:
+    with pytest.raises(ValueError, match="refusing to write"):
+        audio.write_parts(tmp_path / "x.wav", [np.zeros(10), np.full(10, np.nan)])
+    assert list(tmp_path.iterdir()) == []

@@ -67,6 +67,9 @@ class StepVocoder:
     def decode(self, tokens: torch.Tensor) -> torch.Tensor:
         return (tokens[..., 0].float() / 999).repeat_interleave(320, dim=1)
 
+    def parts(self, tokens: torch.Tensor):
+        yield from map(self.decode, tokens.split(1000, dim=1))
+
 
 def known(*, concat: bool = True, reach: int = 0, **more: object) -> Extractor:
     front_end, network = LoudnessFrontEnd(concat), CopyNetwork(reach)
@@ -100,7 +103,9 @@ def test_any_piece_length_gives_the_same_within_the_contexts_reach(piece_seconds
     parts = known(concat=concat, reach=25, piece_seconds=piece_seconds, context_seconds=0.5)
     assert torch.equal(parts.extract(mixture, enrolment), whole)
     short = known(concat=concat, reach=25, piece_seconds=piece_seconds, context_seconds=0.1)
-    assert (short.window > 313) == torch.equal(short.extract(mixture, enrolment), whole)  # it would show if it failed
+    assert (short.cutting.window > 313) == torch.equal(
+        short.extract(mixture, enrolment), whole
+    )  # it would show if it failed
 
 
 @pytest.mark.parametrize("batch_pieces", [1, 100])
@@ -210,3 +215,41 @@ def test_a_batch_has_the_tokens_of_its_rows(aligned: Extractor) -> None:
     assert tokens.shape == (2, 125, 6)
     assert (tokens[1] != aligned.encode(wavs[1])).float().mean() < 0.002  # a sum in another order may move one
     assert isinstance(aligned, TokenExtractor)
+
+
+# -- in parts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunking", ["aligned", "published"])
+def test_a_stream_gives_the_same_numbers_and_reads_a_batch_of_pieces_at_a_time(chunking: str) -> None:
+    system = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(chunking=chunking, batch_pieces=2))
+    mixture, enrolment = read("mix_clean", "utt3")[0], read("aux_s1", "utt3")[0]
+    whole = system.extract_with_tokens(mixture, enrolment)
+    lengths = []
+
+    def segment(start: int, length: int) -> torch.Tensor:
+        lengths.append(length)
+        return mixture[start : start + length]
+
+    system.vocoder.piece_frames = 100
+    tokens, parts = system.stream(segment, len(mixture), enrolment)
+    assert torch.equal(tokens, whole.tokens) and max(lengths) <= 48080
+    parts = list(parts)
+    assert len(parts) > 3 and max(len(part) for part in parts) <= 100 * 320
+    torch.testing.assert_close(torch.cat(parts), whole.wav, rtol=0, atol=1e-4)
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_a_silent_stream_stays_silent(aligned: Extractor) -> None:
+    _, parts = aligned.stream(lambda start, length: torch.zeros(length), 100_000, read("aux_s1", "utt0")[0])
+    assert not torch.cat(list(parts)).any()
+
+
+def test_lower_precision_is_close_and_only_where_it_is_asked_for(aligned: Extractor) -> None:
+    low = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(inference_precision="bf16"))
+    target = read("s1", "utt0")[0]
+    ours, theirs = low.resynthesise(target), aligned.resynthesise(target)
+    assert torch.equal(ours.tokens, theirs.tokens)  # of the tokenizer, whose precision is its own
+    assert 0 < (ours.wav - theirs.wav).abs().max() < 0.1 * theirs.wav.abs().max() + 0.01
+    with pytest.raises(ValueError, match="bf15"):
+        load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(inference_precision="bf15"))

@@ -1,0 +1,65 @@
+"""Where a mixture is cut into pieces, and what is kept of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modules.frames import FrameGrid
+
+CHUNKINGS = ("aligned", "published")
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Equally long pieces of a signal.
+
+    Attributes:
+        starts: of the pieces, in samples. The last piece may reach beyond the end.
+        length: of each, in samples.
+        kept: first and last (exclusive) frame of each piece that is kept; joined, they are the whole signal's.
+    """
+
+    starts: list[int]
+    length: int
+    kept: list[tuple[int, int]]
+
+
+class Cutting:
+    """Cuts by frames with context (``aligned``), or as the published code does (``published``).
+
+    Args:
+        grid: of the tokenizer.
+        chunking: one of ``CHUNKINGS``.
+        mix_length: samples of a published piece.
+        piece, context: frames of an aligned one that are kept, and on either side of them.
+
+    Raises:
+        ValueError: an unknown ``chunking``.
+    """
+
+    def __init__(self, *, grid: FrameGrid, chunking: str, mix_length: int, piece: int, context: int):
+        if chunking not in CHUNKINGS:
+            raise ValueError(f"chunking must be one of {', '.join(CHUNKINGS)}, got {chunking!r}")
+        self.grid = grid
+        self.is_published = chunking == "published"
+        self.mix_length = mix_length
+        self.piece = piece
+        self.context = context
+        self.window = piece + 2 * context
+
+    def cut(self, samples: int) -> Pieces:
+        """The pieces of a signal of ``samples``."""
+        if self.is_published:
+            starts = list(range(0, samples, self.mix_length))
+            return Pieces(starts, self.mix_length, [(0, self.grid.frames(self.mix_length))] * len(starts))
+        frames = self.grid.cover(samples)
+        window = min(self.window, frames)
+        starts = [*range(0, frames - window, self.piece), frames - window]
+        # Neighbours meet one context after the start of the later one.
+        cuts = [0, *(start + self.context for start in starts[1:]), frames]
+        kept = [(cut - start, end - start) for start, cut, end in zip(starts, cuts, cuts[1:], strict=False)]
+        return Pieces([start * self.grid.hop for start in starts], self.grid.samples(window), kept)
+
+    def decoded_together(self, frames: int) -> int:
+        """How many of ``frames`` frames the vocoder takes as one signal: all, or those of a published piece."""
+        return self.grid.frames(self.mix_length) if self.is_published else frames
