@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 import numpy as np
@@ -112,7 +113,10 @@ class FixedMixtures(Dataset):
         return len(self.entries)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """``mixture`` [T] and ``target`` [T], cut at the same place, and ``enrolment`` [R], float32."""
+        """``mixture`` [T] and ``target`` [T], cut at the same place, and ``enrolment`` [R], float32; and ``key``.
+
+        The key is a number that stands for all samples of the item: who has computed something from it may keep that.
+        """
         _, paths = self.entries[index]
         rng = np.random.default_rng([self.seed, index])
         samples = audio.num_samples(paths["mixture"])
@@ -122,7 +126,9 @@ class FixedMixtures(Dataset):
             for role in ("mixture", "target")
         }
         item["enrolment"] = audio.read_crop(paths["enrolment"], length=self.regi_length, position=rng.random())
-        return {name: torch.from_numpy(wav) for name, wav in item.items()}
+        digest = hashlib.sha256(b"".join(item[role].tobytes() for role in sorted(item)))
+        key = torch.tensor(int.from_bytes(digest.digest()[:7], "little"))
+        return {**{name: torch.from_numpy(wav) for name, wav in item.items()}, "key": key}
 
 
 def _pad(wav: np.ndarray, length: int) -> np.ndarray:

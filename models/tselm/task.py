@@ -22,7 +22,8 @@ class TokenPrediction(Task):
     Validation also tells ``copy_error``, the error of answering with the mixture's own tokens: what a network must
     beat before it has learnt anything about talkers.
 
-    A batch holds ``mixture`` [B, T], ``target`` [B, T] and ``enrolment`` [B, R].
+    A batch holds ``mixture`` [B, T], ``target`` [B, T] and ``enrolment`` [B, R]; in validation also ``key`` [B], which
+    stands for an item's samples.
 
     Args:
         network: what trains.
@@ -48,6 +49,7 @@ class TokenPrediction(Task):
         self.vocoder = vocoder
         self.front_end = front_end
         self.make_optimizer = optimizer
+        self._tokens: dict[int, tuple[torch.Tensor, ...]] = {}  # of validation items, by key
 
     def networks(self) -> dict[str, nn.Module]:
         return {"network": self.network}
@@ -69,7 +71,7 @@ class TokenPrediction(Task):
         yield Objective("network", loss, {"loss": loss.detach(), "error": error})
 
     def evaluate(self, batch: Batch) -> dict[str, tuple[torch.Tensor, int]]:
-        inputs, target = self._encode(batch)
+        inputs, target = self._recall(batch)
         logits = self.network(*inputs)
         wrong = 100 * wrong_tokens(logits.argmax(dim=-1), target)
         positions = target[..., 0].numel()
@@ -90,11 +92,27 @@ class TokenPrediction(Task):
             return Media()
         first = {name: value[:1] for name, value in batch.items()}
         inputs, target = self._encode(first)
-        audio = {name: wav[0] for name, wav in first.items()}
+        audio = {name: first[name][0] for name in ("mixture", "target", "enrolment")}
         audio["target_decoded"] = self.vocoder.decode(target)[0]
         audio["extracted"] = self.vocoder.decode(self.network(*inputs).argmax(dim=-1))[0]
         images = {name: spectrogram_image(wav) for name, wav in audio.items()}
         return Media(audio=audio, images=images, sample_rate=self.tokenizer.sample_rate)
+
+    def _recall(self, batch: Batch) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """As ``_encode``, for items that come again: their tokens are kept under their ``key``.
+
+        The tokenizer is frozen, so they are the same in every epoch. Continuous features would be too many to keep.
+        """
+        if "key" not in batch or self.front_end.mix_continuous:
+            return self._encode(batch)
+        keys = batch["key"].tolist()
+        if not all(key in self._tokens for key in keys):
+            (mixture, enrolment), target = self._encode(batch)
+            for key, *tokens in zip(keys, mixture.cpu(), enrolment.cpu(), target.cpu(), strict=True):
+                self._tokens[key] = tuple(part.to(torch.int32) for part in tokens)
+        kept = zip(*(self._tokens[key] for key in keys), strict=True)
+        mixture, enrolment, target = (torch.stack(part).long().to(batch["mixture"].device) for part in kept)
+        return (mixture, enrolment), target
 
     def _encode(self, batch: Batch) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
         """What the network reads of mixture and enrolment, and the target's tokens [B, N, K]."""

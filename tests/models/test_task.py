@@ -61,3 +61,25 @@ def test_media_are_what_the_log_can_show(batch) -> None:
     media = task.eval().media(batch)
     assert set(media.audio) == {"mixture", "target", "enrolment", "target_decoded", "extracted"} == set(media.images)
     assert all(wav.ndim == 1 and wav.abs().max() <= 1 for wav in media.audio.values())
+
+
+@torch.no_grad()
+def test_validation_tokenises_an_item_once(batch, monkeypatch) -> None:
+    task = Recipe(RECIPE, overrides=settings()).build("task")["task"].eval()
+    first = task.evaluate({**batch, "key": torch.tensor([5, 7])})
+    monkeypatch.setattr(task.front_end, "encode", None)  # whoever tokenises now fails
+    again = task.evaluate({**batch, "key": torch.tensor([5, 7])})
+    assert all(float(again[name][0]) == float(value) for name, (value, _) in first.items())
+    swapped = {name: value.flip(0) for name, value in batch.items()}
+    turned = task.evaluate({**swapped, "key": torch.tensor([7, 5])})
+    assert float(turned["error"][0]) == pytest.approx(float(first["error"][0]), rel=1e-6)
+    with pytest.raises(TypeError):
+        task.evaluate({**batch, "key": torch.tensor([5, 8])})
+
+
+@torch.no_grad()
+def test_what_is_kept_is_what_would_be_computed(batch) -> None:
+    task = Recipe(RECIPE, overrides=settings()).build("task")["task"].eval()
+    plain = task.evaluate(batch)
+    kept = task.evaluate({**batch, "key": torch.tensor([1, 2])})
+    assert {name: float(value) for name, (value, _) in plain.items()} == {n: float(v) for n, (v, _) in kept.items()}

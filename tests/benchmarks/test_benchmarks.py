@@ -1,0 +1,47 @@
+"""Every benchmark runs, at toy size, and prints its table. What it prints is not judged: machines differ."""
+
+from __future__ import annotations
+
+import importlib
+import re
+
+import pytest
+import torch
+
+from benchmarks.measure import Row, show, side_by_side
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "rows"),
+    [
+        ("tokenizing", ("--seconds", "1"), ("fp32", "bf16")),
+        ("training", ("--batch", "2"), ("fp32", "bf16")),
+        ("extraction", ("--seconds", "4"), ("published chunking", "aligned")),
+        ("loading", ("--step_seconds", "1"), ("training items",)),
+    ],
+)
+def test_a_benchmark_runs_at_toy_size(capsys, name: str, options: tuple, rows: tuple) -> None:
+    threads = torch.get_num_threads()
+    try:
+        assert importlib.import_module(f"benchmarks.{name}").main(["--toy", "--repeats", "1", *options]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    printed = capsys.readouterr().out
+    for row in rows:
+        assert re.search(rf"^\|.*{row}.*\| \d+\.\d+ \|", printed, flags=re.MULTILINE), printed
+    if name == "tokenizing":
+        assert "baseline's: 100.00 %" in printed
+    if name == "extraction":
+        assert float(re.search(r"largest difference (\S+)", printed)[1]) < 1e-4
+
+
+def test_two_ways_are_run_in_turns() -> None:
+    calls = []
+    device = torch.device("cpu")
+    slow, quick = side_by_side(lambda: calls.append("a"), lambda: calls.append("b"), device=device, repeats=3)
+    assert calls == ["a", "b"] * 4 and slow >= 0 and quick >= 0
+
+
+def test_the_table_tells_the_ratio_and_the_share_of_the_peak(capsys) -> None:
+    show([Row("work", 3.0, 1.5, operations=6e9)], peaks={"fp32": 8e9, "bf16": 1e10})
+    assert "| work | 3.000 | 1.500 | 2.00 | 6 | 50 % |" in capsys.readouterr().out
