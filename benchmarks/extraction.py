@@ -25,7 +25,11 @@ def main(argv: list[str] | None = None) -> int:
         "published chunking, fp32": ["chunking=published"],
         "aligned, 2 s pieces, fp32": [],
         f"aligned, {args.piece_seconds:g} s pieces, fp32": [longer],
-        f"aligned, {args.piece_seconds:g} s pieces, bf16 tokens": [longer, "tokenizer_precision=bf16"],
+        f"aligned, {args.piece_seconds:g} s pieces, bf16": [
+            longer,
+            "tokenizer_precision=bf16",
+            "inference_precision=bf16",
+        ],
     }
     rows, notes = [], []
     with random_parts(toy=args.toy) as (recipe, paths):

@@ -66,6 +66,7 @@ def whole_files(mixtures: OnTheFlyMixtures, key: tuple[int, int]) -> dict[str, n
 
 def write_corpus(folder: Path, *, seconds: float, speakers: int = 8, utterances: int = 4) -> Path:
     """Flac files, and their index."""
+    folder.mkdir(parents=True, exist_ok=True)
     wavs = speech(speakers * utterances, round(16000 * seconds)).numpy()
     names = {}
     for number, wav in enumerate(wavs):

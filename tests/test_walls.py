@@ -11,7 +11,7 @@ import pytest
 
 from tests.toy import ROOT
 
-FOLDERS = ("data", "evaluation", "models", "modules", "utils")
+FOLDERS = ("benchmarks", "data", "evaluation", "models", "modules", "utils")
 PROGRAMS = ("train", "inference", "evaluate", "demo")
 # folder -> what of ours it may import beside itself
 ALLOWED = {
@@ -19,6 +19,7 @@ ALLOWED = {
     "utils": set(),
     "models": {"modules", "utils"},
     "data": {"utils", "modules.frames"},
+    "benchmarks": {"data", "models", "modules", "utils"},
     "evaluation": {"data", "models.interfaces", "modules", "utils"},
 }
 

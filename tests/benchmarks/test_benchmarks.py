@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
+import shutil
+import subprocess
 
 import pytest
 import torch
 
 from benchmarks.measure import Row, show, side_by_side
+from tests.toy import run
 
 
 @pytest.mark.parametrize(
@@ -33,6 +37,23 @@ def test_a_benchmark_runs_at_toy_size(capsys, name: str, options: tuple, rows: t
         assert "baseline's: 100.00 %" in printed
     if name == "extraction":
         assert float(re.search(r"largest difference (\S+)", printed)[1]) < 1e-4
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("ip") is None, reason="two nodes need root and the ip command of iproute2"
+)
+def test_two_nodes_train_as_one() -> None:
+    done = run("-m", "benchmarks.two_nodes", timeout=400)
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("this machine allows no network namespaces")
+    assert done.returncode == 0, done.stderr
+    assert "largest difference" in done.stdout and run_ip() == ""
+
+
+def run_ip() -> str:
+    """The namespaces that were left behind."""
+    found = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    return "".join(line for line in found.splitlines() if line.startswith("tse-"))
 
 
 def test_two_ways_are_run_in_turns() -> None:
