@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from sklearn.cluster import KMeans
 from transformers import WavLMModel
 
 from models.released import read_kmeans
@@ -23,6 +22,8 @@ class PlainTokenizer:
     """
 
     def __init__(self, wavlm: Path, kmeans: Path, layers: Sequence[int], device: torch.device):
+        from sklearn.cluster import KMeans  # its import draws from Python's random numbers
+
         self.layers, self.device = layers, device
         self.model = WavLMModel.from_pretrained(wavlm).eval().requires_grad_(False).to(device)
         self.quantizers = []
