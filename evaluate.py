@@ -102,8 +102,8 @@ def evaluate_all(args: argparse.Namespace) -> int:
         unavailable["ceiling"] = str(tokens) if isinstance(tokens, Unavailable) else f"no s1.scp in {args.scp_dir}"
     for name, reason in unavailable.items():
         log.info("cannot run: %s: %s", name, reason)
-    devices = choose_devices(args, len(items), any(metric.on_device for metric in metrics) or "ceiling" in wanted)
-    needs_tokens = "ceiling" in wanted or any(metric.name in ("tokens", "predicted_tokens") for metric in metrics)
+    needs_tokens = "ceiling" in wanted or any(metric.reads_tokens for metric in metrics)
+    devices = choose_devices(args, len(items), needs_tokens or any(metric.on_device for metric in metrics))
     without_tokens = tokenise_all(args, items, tokens, devices) if needs_tokens else {}
 
     outcome = score_all(
@@ -118,6 +118,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
     )
     unavailable |= outcome.unavailable
     scored = [item for item in items if item.name not in outcome.problems]
+    tokenised = [item for item in scored if item.name not in without_tokens]
     record = read_record(output)
     summary = summarise(
         outcome.rows,
@@ -127,7 +128,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
         folder=str(output),
         lists=str(args.scp_dir),
         length_tolerance=args.length_tolerance,
-        codebooks=codebook_usage(scored, tokens) if needs_tokens else {},
+        codebooks=codebook_usage(tokenised, tokens) if needs_tokens else {},
         checkpoint=record.get("sha256"),
         speed=record.get("runs", []),
     )

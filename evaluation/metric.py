@@ -74,6 +74,7 @@ class Metric(ABC):
         columns: the numbers that it gives.
         needs: which fields of Signals it cannot do without.
         on_device: whether it has a network that a GPU would speed up.
+        reads_tokens: whether it needs ``Signals.tokens``.
         floor_and_ceiling: whether the mixture and the resynthesised target are scored too: ``asked`` for, ``always``
             or ``never``.
         models: name -> digest of every weight file that it uses.
@@ -83,6 +84,7 @@ class Metric(ABC):
     columns: tuple[Column, ...]
     needs: tuple[str, ...] = ("target",)
     on_device: bool = False
+    reads_tokens: bool = False
     floor_and_ceiling: str = "asked"
     models: Mapping[str, str] = {}
 

@@ -117,6 +117,9 @@ def start(device: str, metrics: Sequence[Metric], tolerance: float) -> Callable[
             unavailable[metric.name] = str(error)
 
     def score(job: Job) -> dict[str, Any]:
+        asked = {name for names in job.missing.values() for name in names}
+        wants_tokens = any(metric.reads_tokens for name, metric in ready.items() if name in asked)
+        kept = read_tokens(job.item) if wants_tokens and not job.without_tokens else {}
         row: dict[str, Any] = {"keys": {}, "failed": {}, "unavailable": unavailable}
         for system, names in job.missing.items():
             row[system], row["keys"][system], row["failed"][system] = {}, {}, {}
@@ -128,7 +131,8 @@ def start(device: str, metrics: Sequence[Metric], tolerance: float) -> Callable[
                     raise
                 broken = str(problem)
             if not broken:
-                tokens = {} if job.without_tokens else read_tokens(job.item, system)
+                tokens = {"output": kept[system]} if system in kept else {}
+                tokens |= {role: kept[role] for role in ("target", "predicted") if role in kept}
                 signals = replace(signals, tokens=tokens, without_tokens=job.without_tokens)
             for metric in (ready[name] for name in names if name in ready):
                 scores, reason = nothing(metric, broken) if broken else score_one(metric, signals)

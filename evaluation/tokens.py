@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,11 +51,10 @@ def build_extractor(config: str, overrides: Sequence[str], device: str = "cpu") 
 
 def describe(config: str, overrides: Sequence[str]) -> TokenSystem:
     """Build the recipe's extractor once, to see what it is. Raises Unavailable."""
-    from modules.frozen import tensor_digest
     from utils.recipe import Recipe
 
     model = build_extractor(config, overrides)
-    weights = [tensor_digest(part.state_dict()) for part in (model.tokenizer, model.vocoder)]
+    weights = [part.digest() for part in (model.tokenizer, model.vocoder)]
     text = Recipe(config, overrides=overrides).text("model")
     # Paths may change without a change of what lies there.
     settings = [line for line in text.splitlines() if "_path:" not in line]
@@ -110,14 +109,13 @@ def key(item: Item, digest: str) -> str:
     return hashlib.sha256(json.dumps([digest, item.stamps("extracted")]).encode()).hexdigest()
 
 
-def read_tokens(item: Item, system: str) -> Mapping[str, np.ndarray]:
-    """What is kept of an item, with ``output`` standing for the system's tokens."""
+def read_tokens(item: Item) -> dict[str, np.ndarray]:
+    """The tokens [N, K] that are kept of ``extracted``, ``mixture``, ``target``, ``ceiling`` and ``predicted``."""
     tokens = {}
     if item.stored["tokens"].exists():
         with np.load(item.stored["tokens"], allow_pickle=False) as file:
             tokens = {name: file[name] for name in file.files if name != "key"}
-        tokens = {"output": tokens[system], **({"target": tokens["target"]} if "target" in tokens else {})}
-    if item.stored["predicted"].exists() and system == "extracted":
+    if item.stored["predicted"].exists():
         tokens["predicted"] = np.load(item.stored["predicted"], allow_pickle=False)
     return tokens
 
@@ -129,6 +127,8 @@ class TokenError(Metric):
         system: whose tokens.
         source: ``output`` for the tokenizer's on the output, ``predicted`` for those that the network gave.
     """
+
+    reads_tokens = True
 
     def __init__(self, system: TokenSystem, *, source: str = "output"):
         self.source = source
@@ -164,17 +164,13 @@ def codebook_usage(items: Sequence[Item], system: TokenSystem) -> dict[str, dict
 
     Perplexity is 2 to the entropy, in bits, of the tokens' distribution over all files.
     """
-    counts = {}
+    counts: dict[str, np.ndarray] = {}
     for item in items:
-        tokens = {"target": read_tokens(item, "extracted").get("target"), "predicted": None}
-        for whose in ("extracted", "mixture", "ceiling"):
-            tokens[whose] = read_tokens(item, whose).get("output")
-        tokens["predicted"] = read_tokens(item, "extracted").get("predicted")
-        for whose, array in tokens.items():
-            if array is not None and array.shape[1] == len(system.codebooks):
+        for whose, array in read_tokens(item).items():
+            if array.shape[1] == len(system.codebooks):
                 table = counts.setdefault(whose, np.zeros((len(system.codebooks), system.vocab_size), dtype=np.int64))
-                for k in range(array.shape[1]):
-                    table[k] += np.bincount(array[:, k], minlength=system.vocab_size)
+                for row, column in zip(table, array.T, strict=True):
+                    row += np.bincount(column, minlength=system.vocab_size)
     usage: dict[str, dict[str, dict[str, float]]] = {}
     for whose, table in counts.items():
         for name, row in zip(system.codebooks, table, strict=True):

@@ -122,11 +122,11 @@ def test_the_floor_is_the_mixture_itself(lists: Path, outputs: Path) -> None:
     assert done.returncode == 0, done.stderr
     for utterance in UTTERANCES:
         shutil.copy(lists / f"mix_clean/{utterance}.wav", outputs / f"{utterance}.wav")
+    assert "-config" in summary(outputs)["unavailable"]["ceiling"]
     floor = {key: entry["systems"]["mixture"]["mean"] for key, entry in summary(outputs)["metrics"].items()}
     assert evaluate(lists, outputs).returncode == 0
     again = {key: entry["systems"]["extracted"]["mean"] for key, entry in summary(outputs)["metrics"].items()}
     assert again == floor and floor["si_sdri"] == 0
-    assert "ceiling" in summary(outputs)["unavailable"] or "--floor-and-ceiling" not in done.stderr
 
 
 def test_an_interferer_list_is_used_where_there_is_one(lists: Path, outputs: Path) -> None:
@@ -206,6 +206,17 @@ def test_token_errors_with_floor_and_ceiling(request, tmp_path, extracted: Path,
     first = usage[model.tokenizer.codebook_names[0]]["target"]
     assert first["used"] == pytest.approx((counts > 0).sum() / model.tokenizer.vocab_size)
     assert first["perplexity"] == pytest.approx(np.exp(-(share * np.log(share)).sum()))
+
+
+def test_without_mixtures_there_are_tokens_all_the_same(tmp_path, lists: Path, extracted: Path) -> None:
+    """The usage of the codebooks once looked for the mixture's tokens whether there was a list of mixtures or not."""
+    shutil.copytree(extracted, tmp_path / "out")
+    (lists / "mix_clean.scp").unlink()
+    done = evaluate(lists, tmp_path / "out", *CONFIG, *flags(), metrics=("tokens",))
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    found = summary(tmp_path / "out")
+    assert list(found["metrics"]["token_error"]["systems"]) == ["extracted", "ceiling"]
+    assert "mixture" not in found["codebooks"]["layer_1"] and "target" in found["codebooks"]["layer_1"]
 
 
 def test_a_report_with_the_extraction(tmp_path) -> None:
