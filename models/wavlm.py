@@ -51,8 +51,8 @@ class WavLM(Frozen):
         self.grid = _frame_grid(config)
         self.hop_length = self.grid.hop
         self._kept_bias: torch.Tensor | None = None
-        self._convolutions = [_convolution(layer.conv) for layer in self.model.feature_extractor.conv_layers]
-        self._project = _linear(self.model.feature_projection.projection)
+        self._convolutions = [FrozenLinear(layer.conv) for layer in self.model.feature_extractor.conv_layers]
+        self._project = FrozenLinear(self.model.feature_projection.projection)
         self._layers = [_Layer(layer, stable=config.do_stable_layer_norm) for layer in self.model.encoder.layers]
         self._has_final_norm = config.do_stable_layer_norm and max(self.layers) == total
         # A group norm over time mixes the padding into every frame: such models cannot be batched with padding.
@@ -123,13 +123,13 @@ class WavLM(Frozen):
         return x
 
     def _position_bias(self, frames: int) -> torch.Tensor:
-        """All layers share it, and so does the next batch if it is as long."""
+        """[H, N, N], for all layers; that of the longest signal so far is kept, and holds those of shorter ones."""
         table = self.model.encoder.layers[0].attention.rel_attn_embed.weight
         kept = self._kept_bias
-        if kept is None or kept.shape[-1] != frames or kept.device != table.device:
+        if kept is None or kept.shape[-1] < frames or kept.device != table.device:
             distance = self.model.config.max_bucket_distance
-            self._kept_bias = relative_position_bias(table, frames, max_distance=distance).contiguous()
-        return self._kept_bias
+            self._kept_bias = kept = relative_position_bias(table, frames, max_distance=distance).contiguous()
+        return kept[:, :frames, :frames]
 
     def _one_by_one(self, wav: torch.Tensor, lengths: torch.Tensor) -> list[torch.Tensor]:
         size = self.grid.frames(wav.shape[-1])
@@ -142,15 +142,12 @@ class _Layer:
 
     def __init__(self, layer: nn.Module, *, stable: bool):
         attention, feed_forward = layer.attention, layer.feed_forward
-        projections = attention.q_proj, attention.k_proj, attention.v_proj
         self._layer = layer
         self._stable = stable
-        self._inputs = FrozenLinear(
-            lambda: (torch.cat([p.weight for p in projections]), torch.cat([p.bias for p in projections]))
-        )
-        self._output = _linear(attention.out_proj)
-        self._wide = _linear(feed_forward.intermediate_dense, gelu=True)
-        self._narrow = _linear(feed_forward.output_dense)
+        self._inputs = FrozenLinear(attention.q_proj, attention.k_proj, attention.v_proj)
+        self._output = FrozenLinear(attention.out_proj)
+        self._wide = FrozenLinear(feed_forward.intermediate_dense, gelu=True)
+        self._narrow = FrozenLinear(feed_forward.output_dense)
 
     def __call__(self, x: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """[B, N, D] -> [B, N, D]; a pre-norm layer if ``stable``, else a post-norm one."""
@@ -168,15 +165,6 @@ class _Layer:
 
     def _feed_forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._narrow(self._wide(x))
-
-
-def _linear(layer: nn.Linear, *, gelu: bool = False) -> FrozenLinear:
-    return FrozenLinear(lambda: (layer.weight, layer.bias), gelu=gelu)
-
-
-def _convolution(conv: nn.Conv1d) -> FrozenLinear:
-    """As a product with windows whose samples are channels last: [O, C, k] -> [O, k C]."""
-    return FrozenLinear(lambda: (conv.weight.transpose(1, 2).flatten(1), conv.bias))
 
 
 def _normalize(wav: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

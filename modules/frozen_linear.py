@@ -2,50 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 
 class FrozenLinear:
-    """``x W^T + b`` for frozen weights, followed by a GELU if asked for.
+    """The product of one or more frozen linear layers with the same input, followed by a GELU if asked for.
 
-    On a CPU, oneDNN packs the weights into its own layout at the first use, and applies the GELU while the result is
-    still in the cache. That is about a third faster than the ordinary product, and takes the memory of the weights once
-    more. Elsewhere, it is the ordinary product.
+    The weights are prepared at the first use on a device and in a precision: several layers become one, a strided
+    convolution becomes a product with windows of k C samples, channels last, and on a CPU oneDNN packs the result into
+    its own layout and applies the GELU while the outputs are still in the cache. So they must not change afterwards,
+    and where they are packed, cast or joined, they take their memory once more.
 
-    It is no module: it owns no weights, so that the state of the model that does keeps its names.
+    It is no module: the state of the model that owns the layers keeps its names.
 
     Args:
-        weights: gives ([O, I] weight, [O] bias or None) in their present place.
+        layers: linear layers of I inputs each, or one convolution.
         gelu: apply it to the result.
     """
 
-    def __init__(self, weights: Callable[[], tuple[torch.Tensor, torch.Tensor | None]], *, gelu: bool = False):
-        self._weights = weights
+    def __init__(self, *layers: nn.Linear | nn.Conv1d, gelu: bool = False):
+        self._layers = layers
         self._gelu = gelu
-        self._packed: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor | None]] = {}
+        self._prepared: dict[tuple[torch.device, torch.dtype], tuple[torch.Tensor, torch.Tensor | None]] = {}
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """[..., I] -> [..., O]; in the precision of autocast, where that is on."""
+        """[..., I] -> [..., O], O the outputs of all layers; in the precision of autocast, where that is on."""
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        if kind == "cpu" and _can_pack(dtype):
-            weight, bias = self._pack(dtype)
+        packs = kind == "cpu" and _can_pack(dtype)
+        if (x.device, dtype) not in self._prepared:
+            weight, bias = self._joined(dtype)
+            self._prepared[x.device, dtype] = torch.ops.mkldnn._reorder_linear_weight(weight) if packs else weight, bias
+        weight, bias = self._prepared[x.device, dtype]
+        if packs:  # what torch.compile makes of a linear layer with frozen weights; there is no other way to it
             how = "gelu" if self._gelu else "none"
-            # What torch.compile makes of a linear layer with frozen weights. There is no other way to it.
             return torch.ops.mkldnn._linear_pointwise(x.to(dtype), weight, bias, how, [], "none")
-        weight, bias = self._weights()
-        x = F.linear(x, weight, bias)
+        x = F.linear(x.to(dtype), weight, bias)
         return F.gelu(x) if self._gelu else x
 
-    def _pack(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
-        if dtype not in self._packed:
-            weight, bias = self._weights()
-            packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype).contiguous())
-            self._packed[dtype] = packed, None if bias is None else bias.detach().to(dtype)
-        return self._packed[dtype]
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy belongs to other layers, perhaps elsewhere, and prepares its own."""
+        return {**self.__dict__, "_prepared": {}}
+
+    def _joined(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """[O, I] and [O] or None."""
+        weights = [layer.weight.detach() for layer in self._layers]
+        weights = [weight.transpose(1, 2).flatten(1) if weight.ndim == 3 else weight for weight in weights]
+        biases = [layer.bias.detach() for layer in self._layers if layer.bias is not None]
+        weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+        return weight.to(dtype).contiguous(), torch.cat(biases).to(dtype) if biases else None
 
 
 def _can_pack(dtype: torch.dtype) -> bool:
