@@ -14,8 +14,9 @@ ROWS = (
     ("LauraTSE", 3.609, 3.336, 4.333, 0.908, 0.159, 0.974),
 )
 SOURCE = (
-    "Quoted from papers that came after TSELM's (LauraTSE, arXiv 2504.07402, and later ones), measured with their "
-    "authors' scripts on the 3,000 mixtures of Libri2Mix clean test: compare with care, and only on that test set."
+    "Quoted, on the 3,000 mixtures of Libri2Mix clean test: LauraTSE's row from its authors' model card "
+    "(huggingface.co/Beilong/LauraTSE), the others as papers later than TSELM's repeat them; we have not seen TSELM's own "
+    "table. Measured with those authors' scripts: compare with care, and only on that test set."
 )
 
 
