@@ -15,8 +15,8 @@ ROWS = (
 )
 SOURCE = (
     "Quoted, on the 3,000 mixtures of Libri2Mix clean test: LauraTSE's row from its authors' model card "
-    "(huggingface.co/Beilong/LauraTSE), the others as papers later than TSELM's repeat them; we have not seen TSELM's own "
-    "table. Measured with those authors' scripts: compare with care, and only on that test set."
+    "(huggingface.co/Beilong/LauraTSE), the others as papers later than TSELM's repeat them; TSELM's own table "
+    "we have not seen. Measured with those authors' scripts: compare with care, and only on that test set."
 )
 
 
