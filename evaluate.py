@@ -103,7 +103,11 @@ def evaluate_all(args: argparse.Namespace) -> int:
     for name, reason in unavailable.items():
         log.info("cannot run: %s: %s", name, reason)
     needs_tokens = "ceiling" in wanted or any(metric.reads_tokens for metric in metrics)
-    devices = choose_devices(args, len(items), needs_tokens or any(metric.on_device for metric in metrics))
+    devices = ["cpu"]
+    if needs_tokens or any(metric.on_device for metric in metrics):  # only then is torch needed here
+        from utils.distributed import process_devices
+
+        devices = process_devices(args.gpus, args.proc, jobs=len(items))
     without_tokens = tokenise_all(args, items, tokens, devices) if needs_tokens else {}
 
     outcome = score_all(
@@ -190,18 +194,7 @@ def describe_tokens(args: argparse.Namespace):
         return error
 
 
-def choose_devices(args: argparse.Namespace, files: int, needed: bool) -> list[str]:
-    """The device of each process with networks in it."""
-    if not needed:
-        return ["cpu"]
-    from utils.distributed import parse_devices
-
-    devices = parse_devices("auto" if args.gpus == ["auto"] else args.gpus)
-    default = len(devices) if devices[0].type == "cuda" else (os.cpu_count() or 1)
-    return [str(devices[i % len(devices)]) for i in range(max(1, min(args.proc or default, files)))]
-
-
-def tokenise_all(args: argparse.Namespace, items: Sequence, tokens, devices: list[str]) -> dict[str, str]:
+def tokenise_all(args: argparse.Namespace, items: Sequence, tokens, devices: Sequence) -> dict[str, str]:
     """Tokenise what is not tokenised yet; returns name -> why it could not be done."""
     from tqdm import tqdm
 

@@ -7,7 +7,6 @@ same command does what is missing. The results do not depend on the number of pr
 from __future__ import annotations
 
 import argparse
-import functools
 import hashlib
 import json
 import logging
@@ -115,6 +114,7 @@ def extract_all(args: argparse.Namespace) -> int:
     """Extract what is missing; returns the exit status: 1 if a file failed."""
     from tqdm import tqdm
 
+    from utils.distributed import process_devices
     from utils.workers import run_jobs
 
     jobs = list_jobs(args)
@@ -124,7 +124,7 @@ def extract_all(args: argparse.Namespace) -> int:
     if len(todo) < len(jobs):
         log.info("%d of %d files are there already", len(jobs) - len(todo), len(jobs))
     todo.sort(key=lambda job: -durations[job.name])  # the longest first, so that no process is left with it
-    devices = choose_devices(args, len(todo))
+    devices = process_devices(args.gpus, args.proc, jobs=len(todo))
     failed = {job.name: broken[job.name] for job in todo if job.name in broken}
     todo = [job for job in todo if job.name not in broken]
     seconds, since, costs = sum(durations[job.name] for job in todo), time.perf_counter(), {}
@@ -165,16 +165,15 @@ def start(device, config_path: str, ckpt_path: str, overrides: tuple[str, ...], 
         torch.set_num_threads(threads)
     extractor = load_extractor(config_path, ckpt_path, device=device, overrides=overrides)
 
-    def read_segment(path: Path, first: int, length: int):
-        return audio.read(path, start=first, length=length)
-
     def extract(job: Job) -> Cost:
         since = time.perf_counter()
         enrolment = audio.read(job.enrolment)
         if isinstance(extractor, TokenExtractor):  # in parts, so that the length of a file does not matter
-            samples = audio.num_samples(job.mixture)
-            read = functools.partial(read_segment, job.mixture)
-            tokens, parts = extractor.stream(read, samples, enrolment)
+            tokens, parts = extractor.stream(
+                lambda first, length: audio.read(job.mixture, start=first, length=length),
+                audio.num_samples(job.mixture),
+                enrolment,
+            )
             if job.tokens is not None:
                 write_array(job.tokens, tokens.to(torch.int32).numpy())
         else:
@@ -232,16 +231,6 @@ def measure(jobs: list[Job]) -> tuple[dict[str, float], dict[str, str]]:
     return seconds, broken
 
 
-def choose_devices(args: argparse.Namespace, jobs: int) -> list:
-    """The device of each process."""
-    from utils.distributed import parse_devices
-
-    devices = parse_devices("auto" if args.gpus == ["auto"] else args.gpus)
-    default = len(devices) if devices[0].type == "cuda" else (os.cpu_count() or 1)
-    processes = max(1, min(args.proc or default, jobs))
-    return [devices[i % len(devices)] for i in range(processes)]
-
-
 def note_settings(args: argparse.Namespace, jobs: list[Job]) -> None:
     """Keep beside the outputs what they were made with, and refuse to mix outputs of different systems.
 
@@ -274,7 +263,7 @@ def note_settings(args: argparse.Namespace, jobs: list[Job]) -> None:
 def note_speed(
     args: argparse.Namespace, devices: list, costs: list[Cost], *, audio_seconds: float, wall_seconds: float
 ) -> None:
-    """Add what this run cost to inference.json. Without loading, which a run of many files does once."""
+    """Add what this run cost to inference.json: the work of its jobs, and the wall clock, with loading."""
     import torch
 
     from utils.files import write_json

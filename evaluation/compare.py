@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import format
+from evaluation.rows import score_of
 from evaluation.statistics import estimate, paired_difference
 from evaluation.summary import table
 
@@ -79,7 +80,8 @@ def markdown(comparison: Mapping[str, Any]) -> str:
 def _compare_column(
     key: str, rows: Sequence[Mapping[str, Any]], labels: Sequence[str], direction: str
 ) -> dict[str, Any] | None:
-    shared = sorted(set.intersection(*({name for name, row in system.items() if _score(row, key)} for system in rows)))
+    scored = ({name for name, row in of.items() if score_of(row, "extracted", key) is not None} for of in rows)
+    shared = sorted(set.intersection(*scored))
     if not shared:
         return None
     scores = [[system[name]["extracted"][key] for name in shared] for system in rows]
@@ -96,10 +98,6 @@ def _compare_column(
         "systems": {label: found.as_dict() for label, found in zip(labels, estimates, strict=True)},
         "differences": differences,
     }
-
-
-def _score(row: Mapping[str, Any], key: str) -> bool:
-    return row.get("extracted", {}).get(key) is not None
 
 
 def _meaning(entry: Mapping[str, Any]) -> tuple:

@@ -6,7 +6,7 @@ import hashlib
 from importlib import util
 from pathlib import Path
 
-from evaluation.metric import Column, Metric, Score, Signals, require_packages, version
+from evaluation.metric import SAMPLE_RATE, Column, Metric, Score, Signals, require_packages, version
 
 _WINDOWS = "9.01 s windows every second, shorter clips repeated, mean over the windows, not personalised"
 
@@ -48,5 +48,5 @@ class DNSMOS(Metric):
         )
 
     def score(self, signals: Signals) -> dict[str, Score]:
-        found = self._model(signals.output, 16000, False)
+        found = self._model(signals.output, SAMPLE_RATE, False)
         return {f"dnsmos_{key}": float(found[f"{key}_mos"]) for key in ("sig", "bak", "ovrl", "p808")}

@@ -8,6 +8,7 @@ from typing import Any
 from evaluation import format
 from evaluation.items import Item
 from evaluation.page import ROLES, Example
+from evaluation.rows import score_of
 
 # What to choose by, where nothing else is asked for: the first that there is.
 _PREFERRED = ("estoi", "stoi", "token_error", "speechbert", "dnsmos_ovrl")
@@ -25,7 +26,7 @@ def choose(
         ValueError: there is no such column, or it has no values.
     """
     values = {
-        key: sorted((format.value(row["extracted"][key]), row["name"]) for row in rows if _has(row, key))
+        key: sorted((value, row["name"]) for row in rows if (value := _value(row, key)) is not None)
         for key in summary["metrics"]
     }
     if by is not None and not values.get(by):
@@ -53,13 +54,13 @@ def _example(item: Item, row: Mapping[str, Any], why: str, value: str, summary: 
     if item.stored["ceiling"].exists() and "ceiling" in summary["systems"]:
         paths["ceiling"] = item.stored["ceiling"]
     scores = {
-        format.heading(column["title"], unit=column["unit"]): format.number(row["extracted"][key], column["unit"])
+        format.heading(column["title"], unit=column["unit"]): format.number(value, column["unit"])
         for key, column in summary["metrics"].items()
-        if _has(row, key)
+        if (value := _value(row, key)) is not None
     }
     signals = {role: audio.read(paths[role]) for role in ROLES if role in paths}
     return Example(item.name, why, value, signals, scores)
 
 
-def _has(row: Mapping[str, Any], key: str) -> bool:
-    return format.value(row.get("extracted", {}).get(key)) is not None
+def _value(row: Mapping[str, Any], key: str) -> float | None:
+    return format.value(score_of(row, "extracted", key))

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from data.scp import output_path, read_scp
-from evaluation.metric import Signals
+from evaluation.metric import SAMPLE_RATE, Signals
 
-# role -> list in the folder of lists, and whether there must be one
+# role -> its list in the folder of lists; all but the optional ones are missed where they are not there
 LISTS = {"mixture": "mix_clean.scp", "target": "s1.scp", "enrolment": "aux_s1.scp", "interferer": "s2.scp"}
 OPTIONAL = ("interferer",)
-SAMPLE_RATE = 16000
 
 
 class Problem(ValueError):
@@ -160,7 +159,7 @@ def read_strictly(path: Path) -> np.ndarray:
         raise Problem(str(error)) from error
     if (header.samplerate, header.channels) != (SAMPLE_RATE, 1):
         channels = f"{header.channels} channel{'s' if header.channels > 1 else ''}"
-        raise Problem(f"{path} has {header.samplerate} Hz and {channels}; 16000 Hz and 1 channel are needed")
+        raise Problem(f"{path} has {header.samplerate} Hz and {channels}; {SAMPLE_RATE} Hz and 1 channel are needed")
     if not wav.any():
         raise Problem(f"{path} is silent")
     return wav

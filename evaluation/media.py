@@ -8,7 +8,8 @@ import math
 
 import numpy as np
 
-SAMPLE_RATE = 16000  # of every signal of the evaluation
+from evaluation.metric import SAMPLE_RATE
+
 _PIXELS = (960, 192)  # the largest picture: wider than it is ever shown, and no heavier than it must be
 _SHADES = 64  # of 80 dB: finer steps cannot be told apart, and cost bytes
 

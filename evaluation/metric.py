@@ -9,6 +9,7 @@ from importlib import metadata, util
 
 import numpy as np
 
+SAMPLE_RATE = 16000  # of every signal that is scored, in Hz
 # A number, or (numerator, denominator) of a column that is summarised as the ratio of their sums.
 Score = float | tuple[float, float]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from evaluation.metric import Column, Metric, Score, Signals, Unscorable, require_packages, version
+from evaluation.metric import SAMPLE_RATE, Column, Metric, Score, Signals, Unscorable, require_packages, version
 from evaluation.pretrained import digest, one_line, unavailable
 
-_RATE = 16000
 _FILE = "nisqa.tar"  # v2: overall quality and four dimensions; nisqa_tts.tar and nisqa_mos_only.tar are other models
 _FOLDER = "~/.torchmetrics/NISQA"  # where torchmetrics keeps it
 _ADDRESS = f"https://github.com/gabrielmittag/NISQA/raw/refs/heads/master/weights/{_FILE}"
@@ -71,7 +70,7 @@ class NISQA(Metric):
         try:
             with warnings.catch_warnings():  # librosa, of files of less than 256 ms
                 warnings.filterwarnings("ignore", message="n_fft=.* is too large for input signal")
-                mel = _get_librosa_melspec(signals.output[None], _RATE, self._args)
+                mel = _get_librosa_melspec(signals.output[None], SAMPLE_RATE, self._args)
             segments, count = _segment_specs(torch.from_numpy(mel), self._args)
         except RuntimeError as error:
             raise Unscorable(f"NISQA: {one_line(error)}") from error  # too short or too long

@@ -12,7 +12,8 @@ import numpy as np
 
 from evaluation import format, tables
 from evaluation.histogram import Histogram, histogram
-from evaluation.media import SAMPLE_RATE, audio_url, spectrogram_url, ticks
+from evaluation.media import audio_url, spectrogram_url, ticks
+from evaluation.metric import SAMPLE_RATE
 from utils.files import write_text
 
 ROLES = ("mixture", "enrolment", "target", "extracted", "ceiling")
@@ -84,6 +85,7 @@ def write_page(
         histograms=list(_histograms(summary, rows)),
         codebooks=tables.codebooks(summary["codebooks"]),
         speed=tables.speed(summary["speed"]),
+        speed_note=tables.SPEED_NOTE,
         published=tables.published(summary),
         definitions=tables.by_metric(summary["metrics"]),
     )

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from evaluation.format import SYSTEMS
+from evaluation.metric import Score
 from utils.files import write_text
-
-SYSTEMS = ("extracted", "mixture", "ceiling")
 
 
 class Rows:
@@ -101,6 +101,26 @@ class Rows:
             mine["keys"][system].update(keys)
             mine["failed"][system].update(failed)
             mine[system].update(row[system])
+
+
+def score_of(row: Mapping[str, Any], system: str, column: str) -> Score | None:
+    """A score in a row; None where there is none."""
+    return row.get(system, {}).get(column)
+
+
+def failures(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Files that a metric could not score, alike ones together, the most frequent first.
+
+    Returns:
+        ``system``, ``metric``, ``reason`` and the ``names`` of the files.
+    """
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        for system, failed in row.get("failed", {}).items():
+            for metric, reason in failed.items():
+                found.setdefault((system, metric, reason), []).append(row["name"])
+    alike = [dict(zip(("system", "metric", "reason"), key, strict=True)) | {"names": n} for key, n in found.items()]
+    return sorted(alike, key=lambda group: -len(group["names"]))
 
 
 def _ordered(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -16,6 +16,9 @@ from evaluation.rows import Rows
 from evaluation.tokens import read_tokens
 from utils.errors import describe
 from utils.workers import run_jobs
+
+if TYPE_CHECKING:
+    import torch
 
 DIGITS = 9  # after the point, of a score that is kept
 
@@ -49,7 +52,7 @@ def score_all(
     wanted: Mapping[str, Sequence[Metric]],
     rows: Rows,
     *,
-    devices: Sequence[str],
+    devices: Sequence[torch.device | str],
     cpu_processes: int,
     problems: Mapping[str, str],
     without_tokens: Mapping[str, str],
@@ -100,7 +103,7 @@ def score_all(
     return outcome
 
 
-def start(device: str, metrics: Sequence[Metric], tolerance: float) -> Callable[[Job], dict[str, Any]]:
+def start(device: torch.device | str, metrics: Sequence[Metric], tolerance: float) -> Callable[[Job], dict[str, Any]]:
     """Load the metrics in this process; returns what scores a job, for ``run_jobs``."""
     import torch
 

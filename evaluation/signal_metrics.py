@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
-from evaluation.metric import Column, Metric, Score, Signals, Unscorable, require_packages, version
+from evaluation.metric import SAMPLE_RATE, Column, Metric, Score, Signals, Unscorable, require_packages, version
 
 PESQ_LIMIT = 30.0  # seconds
 
@@ -68,11 +70,11 @@ class PESQ(Metric):
     def score(self, signals: Signals) -> dict[str, Score]:
         from pesq import PesqError, pesq
 
-        seconds = len(signals.output) / 16000
+        seconds = len(signals.output) / SAMPLE_RATE
         if seconds > PESQ_LIMIT:  # the library has room for 50 utterances, and beyond it the process dies
             raise Unscorable(f"{seconds:.0f} s: beyond {PESQ_LIMIT:.0f} s the PESQ library can crash")
         try:
-            return {"pesq": float(pesq(16000, signals.target, signals.output, "wb"))}
+            return {"pesq": float(pesq(SAMPLE_RATE, signals.target, signals.output, "wb"))}
         except PesqError as error:
             reason = error.args[0] if error.args else error
             raise Unscorable(reason.decode() if isinstance(reason, bytes) else str(reason)) from error
@@ -94,7 +96,7 @@ class STOI(Metric):
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)  # with too little speech it warns, and answers 1e-5
             try:
-                return {self.name: float(stoi(signals.target, signals.output, 16000, extended=self.extended))}
+                return {self.name: float(stoi(signals.target, signals.output, SAMPLE_RATE, extended=self.extended))}
             except RuntimeWarning as warning:
                 raise Unscorable(str(warning)) from warning
 
@@ -149,8 +151,13 @@ def si_sdr(output: np.ndarray, target: np.ndarray) -> float:
 def log_mel(wav: np.ndarray) -> np.ndarray:
     """[T] at 16 kHz -> [80, frames], of the signal at unit RMS."""
     import torch
-    from torchaudio.transforms import MelSpectrogram
 
     wav = torch.from_numpy(wav / np.sqrt(np.mean(np.square(wav, dtype=np.float64)))).float()
-    mel = MelSpectrogram(sample_rate=16000, n_fft=400, hop_length=160, n_mels=80)(wav)
-    return (mel + 1e-5).log().numpy()
+    return (_mel_spectrogram()(wav) + 1e-5).log().numpy()
+
+
+@cache
+def _mel_spectrogram() -> Callable:
+    from torchaudio.transforms import MelSpectrogram
+
+    return MelSpectrogram(sample_rate=SAMPLE_RATE, n_fft=400, hop_length=160, n_mels=80)

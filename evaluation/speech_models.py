@@ -7,10 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.metric import Column, Metric, Score, Signals, Unavailable, Unscorable, require_packages, version
+from evaluation.metric import (
+    SAMPLE_RATE,
+    Column,
+    Metric,
+    Score,
+    Signals,
+    Unavailable,
+    Unscorable,
+    require_packages,
+    version,
+)
 from evaluation.pretrained import Pretrained, quiet
 
-_RATE = 16000
 _ALONE = "each file alone, without padding"
 
 
@@ -125,7 +134,7 @@ class SpeakerSimilarity(Metric):
         context = sum((k - 1) * d for k, d in zip(config.tdnn_kernel, config.tdnn_dilation, strict=True))
         _refuse_shorter(wav, config, frames=context + 2)  # two, to have a standard deviation
         with torch.inference_mode():
-            batch = self._features(wav, sampling_rate=_RATE, return_tensors="pt").input_values.to(self._device)
+            batch = self._features(wav, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_values.to(self._device)
             return torch.nn.functional.normalize(self._model(batch).embeddings[0], dim=-1)
 
 
@@ -214,7 +223,7 @@ class DifferentialWER(Metric):
         else:  # one call: a timestamp out of place is no reason to begin again
             length, how = {}, {"return_timestamps": False, "force_unique_generate_call": True}
         with torch.inference_mode(), quiet():
-            features = self._features(wav, sampling_rate=_RATE, return_tensors="pt", **length).input_features
+            features = self._features(wav, sampling_rate=SAMPLE_RATE, return_tensors="pt", **length).input_features
             ids = self._model.generate(features.to(self._device), **how, **self._options)
         return self._tokenizer.decode(ids[0], skip_special_tokens=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -72,8 +71,7 @@ def _bootstrap(samples: Sequence[np.ndarray], count: int) -> Estimate:
     mean = float(_statistic(*samples))
     if count < 2:
         return Estimate(mean, None, None, count)
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)
+    with np.errstate(invalid="ignore", divide="ignore"):
         found = bootstrap(
             tuple(samples),
             _statistic,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import metadata
+from importlib import metadata, util
 from typing import Any
 
-from evaluation import format, published
+from evaluation import format, published, tables
 from evaluation.metric import Metric
-from evaluation.rows import SYSTEMS
+from evaluation.rows import failures, score_of
 from evaluation.statistics import estimate
 from utils.errors import first_few
 
@@ -40,13 +40,14 @@ def summarise(
     problems += [{"name": row["name"], "problem": row["problem"]} for row in rows if "problem" in row]
     whole = [row for row in rows if "problem" not in row]
     metrics: dict[str, Any] = {}
-    for system in (system for system in SYSTEMS if system in wanted):
+    for system in (system for system in format.SYSTEMS if system in wanted):
         for metric in wanted[system]:
             if metric.name in unavailable:
                 continue
             failed = sum(metric.name in row.get("failed", {}).get(system, {}) for row in whole)
             for column in metric.columns:
-                scores = [row[system][column.name] for row in whole if _has(row, system, column.name)]
+                scores = [score_of(row, system, column.name) for row in whole]
+                scores = [score for score in scores if score is not None]
                 entry = metrics.setdefault(
                     column.name,
                     {
@@ -67,14 +68,14 @@ def summarise(
         "files": len(rows),
         "scored": len(whole),
         "problems": problems,
-        "failures": _failures(whole),
-        "systems": [system for system in SYSTEMS if system in wanted],
+        "failures": [{**group, "count": len(group["names"])} for group in failures(whole)],
+        "systems": [system for system in format.SYSTEMS if system in wanted],
         "metrics": metrics,
         "unavailable": dict(unavailable),
         "remark": REMARK if {"si_sdr", "si_sdri", "pesq"} & metrics.keys() else "",
         "interval": "95 % bootstrap interval over files (1,000 draws, fixed seed, percentiles)",
         "published": published.as_dict(),
-        "versions": {name: metadata.version(name) for name in _PACKAGES if _installed(name)},
+        "versions": {name: metadata.version(name) for name in _PACKAGES if util.find_spec(name)},
         **more,
     }
 
@@ -102,42 +103,19 @@ def markdown(summary: Mapping[str, Any]) -> str:
     if problems := summary["problems"]:
         told = first_few((f"{entry['name']} ({entry['problem']})" for entry in problems), shown=10)
         lines += [f"**{len(problems)} with a problem, and without a score:** {told}", ""]
-    quoted = summary["published"]
-    ours = [
-        summary["metrics"].get(key, {}).get("systems", {}).get("extracted", {}).get("mean") for key in quoted["keys"]
-    ]
-    if any(value is not None for value in ours):
-        cells = [["system", *quoted["columns"]], ["**this evaluation**", *map(format.number, ours)]]
-        cells += [[f"{name} (quoted)", *map(format.number, values)] for name, *values in quoted["rows"]]
+    if summary["codebooks"]:
+        lines += [*table(tables.codebooks(summary["codebooks"])), ""]
+    if summary["speed"]:
+        lines += [*table(tables.speed(summary["speed"])), "", tables.SPEED_NOTE, ""]
+    quoted = tables.published(summary)
+    if any(cell != format.NOTHING for _, cells in quoted["ours"] for cell in cells):
+        cells = [["system", *quoted["columns"]], *([f"**{name}, here**", *values] for name, values in quoted["ours"])]
+        cells += [[f"{name} (quoted)", *values] for name, values in quoted["quoted"]]
         lines += [*table(cells), "", quoted["source"], ""]
     return "\n".join(lines)
-
-
-def _failures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Files that a metric could not score, by system, metric and reason."""
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for row in rows:
-        for system, failed in row.get("failed", {}).items():
-            for metric, reason in failed.items():
-                found.setdefault((system, metric, reason), []).append(row["name"])
-    return [
-        {"system": system, "metric": metric, "reason": reason, "count": len(names), "names": names[:10]}
-        for (system, metric, reason), names in found.items()
-    ]
-
-
-def _has(row: Mapping[str, Any], system: str, column: str) -> bool:
-    return row.get(system, {}).get(column) is not None
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table; the first row is its heading."""
     lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
-
-
-def _installed(package: str) -> bool:
-    try:
-        return bool(metadata.version(package))
-    except metadata.PackageNotFoundError:
-        return False

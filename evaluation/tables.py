@@ -7,6 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation import format
+from evaluation.rows import failures
+
+SPEED_NOTE = (
+    "Work and wall clock are seconds for one second of audio. Work adds up what the processes did side by side, "
+    "without loading the system; the wall clock counts the loading too. Memory is that of the largest process."
+)
 
 
 def codebooks(usage: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[list[str]]:
@@ -39,21 +45,16 @@ def speed(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def unscored(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What metrics could not score, alike reasons together, the most frequent first."""
-    names = defaultdict(list)
-    for row in rows:
-        for system, failed in row.get("failed", {}).items():
-            for metric, reason in failed.items():
-                names[metric, system, reason].append(row["name"])
+    """What metrics could not score, with the titles of metrics and systems."""
     titles = {name: column["title"] for name, column in summary["metrics"].items()}
     return [
         {
-            "metric": titles.get(metric, metric),
-            "system": format.SYSTEMS.get(system, system),
-            "reason": reason,
-            "files": files,
+            "metric": titles.get(group["metric"], group["metric"]),
+            "system": format.SYSTEMS.get(group["system"], group["system"]),
+            "reason": group["reason"],
+            "files": group["names"],
         }
-        for (metric, system, reason), files in sorted(names.items(), key=lambda item: -len(item[1]))
+        for group in failures(rows)
     ]
 
 

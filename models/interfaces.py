@@ -21,6 +21,8 @@ class TokenFormat(Protocol):
 
 @runtime_checkable
 class Tokenizer(TokenFormat, Protocol):
+    codebook_names: tuple[str, ...]  # K of them
+
     def encode(self, wav: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """wav [B, T], lengths [B] in samples -> tokens [B, N, K]."""
         ...
@@ -64,6 +66,7 @@ class TokenExtractor(TargetExtractor, Protocol):
     """An extractor that works through tokens, and so can be measured by them."""
 
     tokenizer: Tokenizer
+    vocoder: Vocoder
 
     def extract_with_tokens(
         self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray

@@ -112,6 +112,21 @@ def parse_devices(gpus: object) -> list[torch.device]:
     return devices
 
 
+def process_devices(gpus: Sequence[str], processes: int | None, *, jobs: int) -> list[torch.device]:
+    """The device of each process of a program that divides ``jobs`` over several.
+
+    Args:
+        gpus: names of devices, or ``["auto"]``.
+        processes: how many; None: one a GPU, or one a core. There are never more than jobs, and always one.
+
+    Raises:
+        ValueError: as ``parse_devices``.
+    """
+    devices = parse_devices("auto" if list(gpus) == ["auto"] else list(gpus))
+    default = len(devices) if devices[0].type == "cuda" else (os.cpu_count() or 1)
+    return [devices[i % len(devices)] for i in range(max(1, min(processes or default, jobs)))]
+
+
 def select(device: torch.device) -> None:
     """Make a CUDA device this process's own: what names no device must not wake another one."""
     if device.type == "cuda":

@@ -27,6 +27,23 @@ class Pieces:
 class Cutting:
     """Cuts by frames with context (``aligned``), or as the published code does (``published``).
 
+    ``chunking="aligned"``: the mixture is cut by frames. Windows of ``context + piece + context`` seconds overlap by
+    their contexts; of every window the frames in the middle are kept, and the tokens of the whole file are decoded as
+    one. Sample i of the output belongs to sample i of the mixture, and the output is exactly as long. All windows are
+    equally long (the last one is moved back), so they are batched::
+
+        frames   0 ........................................... F
+        window 1 |------ kept ------|ctx|
+        window 2           |ctx|---- kept ----|ctx|
+        window 3                       |ctx|------ kept ------|
+
+    The encoder and the network hear a whole window, so pieces agree with the whole file only as far as they use no
+    more than ``context`` seconds on either side.
+
+    ``chunking="published"``: for reproducing published numbers. Pieces of ``mix_length`` samples, the last one
+    zero-padded, are extracted and decoded apart, and joined. Each piece of 48,080 samples gives 48,000, so the output
+    runs ahead of the mixture by 5 ms a piece, and can end short.
+
     Args:
         grid: of the tokenizer.
         chunking: one of ``CHUNKINGS``.

@@ -13,7 +13,7 @@ from torch import nn
 from models import released
 from models.interfaces import Extraction, Vocoder, require_same_format
 from models.tselm.cutting import Cutting
-from models.tselm.front_end import FrontEnd
+from models.tselm.front_end import FrontEnd, require_network_fits
 from models.tselm.network import TSELM
 from utils import checkpoint
 from utils.precision import autocast, require_known
@@ -22,24 +22,7 @@ Segment = Callable[[int, int], torch.Tensor]  # start and length in samples -> [
 
 
 class Extractor(nn.Module):
-    """Extracts the enrolled talker from mixtures, in pieces.
-
-    ``chunking="aligned"``: the mixture is cut by frames. Windows of ``context + piece + context`` seconds overlap by
-    their contexts; of every window the frames in the middle are kept, and the tokens of the whole file are decoded as
-    one. Sample i of the output belongs to sample i of the mixture, and the output is exactly as long. All windows are
-    equally long (the last one is moved back), so they are batched::
-
-        frames   0 ........................................... F
-        window 1 |------ kept ------|ctx|
-        window 2           |ctx|---- kept ----|ctx|
-        window 3                       |ctx|------ kept ------|
-
-    The encoder and the network hear a whole window, so pieces agree with the whole file only as far as they use no
-    more than ``context`` seconds on either side.
-
-    ``chunking="published"``: for reproducing published numbers. Pieces of ``mix_length`` samples, the last one
-    zero-padded, are extracted and decoded apart, and joined. Each piece of 48,080 samples gives 48,000, so the output
-    runs ahead of the mixture by 5 ms a piece, and can end short.
+    """Extracts the enrolled talker from mixtures, in pieces that ``models.tselm.cutting`` cuts.
 
     Only the first ``regi_length`` samples of the enrolment are used. A shorter enrolment is used whole (``aligned``) or
     zero-padded (``published``).
@@ -299,21 +282,6 @@ def _segments_of(wavs: torch.Tensor) -> Segment:
 def _extraction(tokens: torch.Tensor, parts: Iterator[torch.Tensor], is_batch: bool) -> Extraction:
     wav, tokens = torch.cat([part.float().cpu() for part in parts], dim=-1), tokens.cpu()
     return Extraction(wav, tokens) if is_batch else Extraction(wav[0], tokens[0])
-
-
-def require_network_fits(network: TSELM, front_end: FrontEnd) -> None:
-    """Raise a ValueError if the network was not built for the tokens, or features, that the front end gives."""
-    tokenizer = front_end.tokenizer
-    ours, theirs = (network.num_codebooks, network.vocab_size), (tokenizer.num_codebooks, tokenizer.vocab_size)
-    if ours != theirs:
-        raise ValueError(f"the network reads K, V = {ours}, the tokenizer gives {theirs}")
-    if network.mix_continuous != front_end.mix_continuous:
-        raise ValueError("mix_continuous differs between the network and the front end")
-    if network.mix_continuous and network.embedding_dim != tokenizer.dim:
-        raise ValueError(
-            f"with mix_continuous, embedding_dim must be the encoder's width, got {network.embedding_dim} "
-            f"and {tokenizer.dim}"
-        )
 
 
 def _as_batch(wav: torch.Tensor | np.ndarray, name: str) -> tuple[torch.Tensor, bool]:

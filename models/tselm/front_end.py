@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from models.ssl_tokenizer import SSLTokenizer
+from models.tselm.network import TSELM
 
 
 class FrontEnd:
@@ -65,3 +66,18 @@ class FrontEnd:
             "mix_continuous": self.mix_continuous,
             "codebooks": list(self.tokenizer.codebook_names),
         }
+
+
+def require_network_fits(network: TSELM, front_end: FrontEnd) -> None:
+    """Raise a ValueError if the network was not built for the tokens, or features, that the front end gives."""
+    tokenizer = front_end.tokenizer
+    ours, theirs = (network.num_codebooks, network.vocab_size), (tokenizer.num_codebooks, tokenizer.vocab_size)
+    if ours != theirs:
+        raise ValueError(f"the network reads K, V = {ours}, the tokenizer gives {theirs}")
+    if network.mix_continuous != front_end.mix_continuous:
+        raise ValueError("mix_continuous differs between the network and the front end")
+    if network.mix_continuous and network.embedding_dim != tokenizer.dim:
+        raise ValueError(
+            f"with mix_continuous, embedding_dim must be the encoder's width, got {network.embedding_dim} "
+            f"and {tokenizer.dim}"
+        )

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from models.interfaces import Vocoder, require_same_format
-from models.tselm.extractor import require_network_fits
-from models.tselm.front_end import FrontEnd
+from models.tselm.front_end import FrontEnd, require_network_fits
 from models.tselm.network import TSELM
 from modules.losses import token_cross_entropy, wrong_tokens
 from modules.spectral import spectrogram_image
