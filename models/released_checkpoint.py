@@ -127,8 +127,9 @@ def compare_frozen(
     """Refuse a checkpoint that was trained with other frozen weights than those loaded from their own folder.
 
     Two tensors are equal if they differ, in float32, by no more than 1e-6 of the largest value of the loaded one. Both
-    namings of weight norm are understood. What is inside but not loaded (layers above the highest one in use,
-    SpecAugment's ``masked_spec_embed``) is not looked at, and where nothing is inside there is nothing to compare.
+    namings of weight norm are understood, and a loaded weight that it is folded into. What is inside but not loaded
+    (layers above the highest one in use, SpecAugment's ``masked_spec_embed``) is not looked at, and where nothing is
+    inside there is nothing to compare.
 
     Args:
         inside: the frozen tensors in the checkpoint.
@@ -142,7 +143,8 @@ def compare_frozen(
     if not inside:
         log.info("%s carries no %s: it cannot be compared with the one in use", path, what)
         return
-    inside, loaded = newer_names(inside, path), newer_names(loaded, path)
+    loaded = newer_names(loaded, path)
+    inside = _folded(newer_names(inside, path), loaded)
     way_out = f"Use the {what} that it was trained with"
     missing = [name for name in loaded if name not in inside]
     if missing:
@@ -169,6 +171,17 @@ def compare_frozen(
             f"the {what} in {path} is not the one in use: {len(differing)} of {len(loaded)} tensors differ, "
             f"{worst} the most, by up to {differing[worst]:.3g}. {way_out}"
         )
+
+
+def _folded(inside: Mapping[str, Tensor], loaded: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``inside``, with weight norm (over rows) folded into a weight where ``loaded`` has it so."""
+    folded = dict(inside)
+    for name in loaded.keys() - inside.keys():
+        norm = name.removesuffix("weight") + "parametrizations.weight.original"
+        if f"{norm}0" in folded and f"{norm}1" in folded:
+            length, direction = (folded.pop(f"{norm}{i}").detach().float().cpu() for i in (0, 1))
+            folded[name] = torch._weight_norm(direction, length, 0)
+    return folded
 
 
 def _our_name(name: str) -> str | None:

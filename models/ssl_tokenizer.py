@@ -50,10 +50,13 @@ class SSLTokenizer(Frozen):
         self.freeze()
 
     @torch.no_grad()
-    def features(self, wav: torch.Tensor, lengths: torch.Tensor | None = None) -> list[torch.Tensor]:
-        """The continuous features before quantisation: wav [B, T], lengths [B] -> K tensors [B, N, D] float32."""
+    def features(self, wav: torch.Tensor, lengths: torch.Tensor | None = None, **hints: object) -> list[torch.Tensor]:
+        """The continuous features before quantisation: wav [B, T], lengths [B] -> K tensors [B, N, D] float32.
+
+        ``hints`` are the encoder's own, which spare it what nobody needs: see ``models.wavlm.WavLM.forward``.
+        """
         with autocast(wav.device, self.precision):
-            return [x.float() for x in self.encoder(wav.float(), lengths)]
+            return [x.float() for x in self.encoder(wav.float(), lengths, **hints)]
 
     @torch.no_grad()
     def encode(self, wav: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:

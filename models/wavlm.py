@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import os
 import pickle
 from collections.abc import Sequence
@@ -18,6 +20,8 @@ from modules.frozen import Frozen
 from modules.frozen_linear import FrozenLinear
 from modules.relative_attention import gated_relative_attention, relative_position_bias
 from utils.errors import first_few
+
+ALL = slice(None)
 
 
 class WavLM(Frozen):
@@ -60,12 +64,22 @@ class WavLM(Frozen):
         self.freeze()
 
     @torch.no_grad()
-    def forward(self, wav: torch.Tensor, lengths: torch.Tensor | None = None) -> list[torch.Tensor]:
+    def forward(
+        self,
+        wav: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        *,
+        kept: slice = ALL,
+        repeats_from: int | None = None,
+    ) -> list[torch.Tensor]:
         """Hidden states of the chosen layers.
 
         Args:
             wav: [B, T] at 16 kHz.
             lengths: [B] samples of each row; what lies beyond is ignored, whatever it holds. None: all of it.
+            kept: frames to return; the last layer is not computed for the others.
+            repeats_from: a sample from which on every row repeats its own beginning, sample for sample; the
+                convolutions then hear that only once. It changes nothing but the time. Not with ``lengths``.
 
         Returns:
             One [B, N, D] a layer, in the order of ``layers``. Frames beyond a row's length are meaningless.
@@ -81,13 +95,15 @@ class WavLM(Frozen):
         if lengths is not None and bool((lengths == wav.shape[-1]).all()):
             lengths = None
         if lengths is not None and not self._padding_is_exact:
-            return self._one_by_one(wav, lengths)
+            return [x[:, kept] for x in self._one_by_one(wav, lengths)]
         mask = None if lengths is None else length_mask(lengths, wav.shape[-1])
-        return self._hidden_states(_normalize(wav, mask) if self.normalize else _silence_padding(wav, mask), lengths)
+        wav = _normalize(wav, mask) if self.normalize else _silence_padding(wav, mask)
+        return self._hidden_states(self._convolve(wav, repeats_from), lengths, kept)
 
-    def _hidden_states(self, wav: torch.Tensor, lengths: torch.Tensor | None) -> list[torch.Tensor]:
+    def _hidden_states(self, x: torch.Tensor, lengths: torch.Tensor | None, kept: slice) -> list[torch.Tensor]:
+        """From the convolutions' output, [B, N, C]."""
         encoder = self.model.encoder
-        x = self._project(self.model.feature_projection.layer_norm(self._convolve(wav)))
+        x = self._project(self.model.feature_projection.layer_norm(x))
         mask = None
         if lengths is not None:
             mask = length_mask(self.grid.frames(lengths), x.shape[1])
@@ -95,20 +111,28 @@ class WavLM(Frozen):
         x = x + encoder.pos_conv_embed(x)
         if not self.model.config.do_stable_layer_norm:
             x = encoder.layer_norm(x)
-        kept = {0: x} if 0 in self.layers else {}
+        states = {0: x[:, kept]}
         bias = self._position_bias(x.shape[1]) if len(encoder.layers) else None
         for index, layer in enumerate(self._layers, 1):
-            x = layer(x, bias, mask)
+            x = layer(x, bias, mask, kept if index == len(self._layers) else ALL)
             if index in self.layers:
-                kept[index] = x
+                states[index] = x if index == len(self._layers) else x[:, kept]
         if self._has_final_norm:
-            kept[max(self.layers)] = encoder.layer_norm(x)
-        return [kept[layer] for layer in self.layers]
+            states[max(self.layers)] = encoder.layer_norm(x)
+        return [states[layer] for layer in self.layers]
 
-    def _convolve(self, wav: torch.Tensor) -> torch.Tensor:
-        """The strided convolutions as matrix products over windows, channels last: [B, T] -> [B, N, C]."""
+    def _convolve(self, wav: torch.Tensor, repeats_from: int | None) -> torch.Tensor:
+        """The strided convolutions as matrix products over windows, channels last: [B, T] -> [B, N, C].
+
+        As long as the repetition falls on a frame, its frames are those of the beginning.
+        """
+        depth, grid = self._depth_of_repetition(repeats_from)
+        if depth:
+            first, frames = repeats_from // grid.hop, grid.frames(wav.shape[-1])
+            wav = wav[:, : grid.samples(first)]
         x = wav[..., None]
-        for layer, product in zip(self.model.feature_extractor.conv_layers, self._convolutions, strict=True):
+        layers = zip(self.model.feature_extractor.conv_layers, self._convolutions, strict=True)
+        for index, (layer, product) in enumerate(layers, 1):
             size, stride, channels = layer.conv.kernel_size[0], layer.conv.stride[0], x.shape[-1]
             count = (x.shape[1] - size) // stride + 1
             x = x.contiguous()
@@ -120,7 +144,18 @@ class WavLM(Frozen):
             elif norm is not None:
                 x = norm(x.transpose(1, 2)).transpose(1, 2)
             x = F.gelu(x)
+            if index == depth:
+                x = torch.cat([x, x[:, : max(frames - first, 0)]], dim=1)
         return x
+
+    def _depth_of_repetition(self, repeats_from: int | None) -> tuple[int, FrameGrid]:
+        """How many convolutions have a frame that starts at ``repeats_from``, and the frames of the last of these."""
+        config = self.model.config
+        depth = 0
+        if repeats_from and self._padding_is_exact:
+            hops = itertools.accumulate(config.conv_stride, operator.mul)
+            depth = sum(repeats_from % hop == 0 for hop in hops)  # each divides the next
+        return depth, _frame_grid(config, depth)
 
     def _position_bias(self, frames: int) -> torch.Tensor:
         """[H, N, N], for all layers; that of the longest signal so far is kept, and holds those of shorter ones."""
@@ -149,19 +184,22 @@ class _Layer:
         self._wide = FrozenLinear(feed_forward.intermediate_dense, gelu=True)
         self._narrow = FrozenLinear(feed_forward.output_dense)
 
-    def __call__(self, x: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """[B, N, D] -> [B, N, D]; a pre-norm layer if ``stable``, else a post-norm one."""
+    def __call__(self, x: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor | None, kept: slice) -> torch.Tensor:
+        """[B, N, D] -> [B, kept frames, D]; a pre-norm layer if ``stable``, else a post-norm one."""
         layer = self._layer
         if self._stable:
-            x = x + self._attend(layer.layer_norm(x), bias, mask)
+            x = x[:, kept] + self._attend(layer.layer_norm(x), bias, mask, kept)
             return x + self._feed_forward(layer.final_layer_norm(x))
-        x = layer.layer_norm(x + self._attend(x, bias, mask))
+        x = layer.layer_norm(x[:, kept] + self._attend(x, bias, mask, kept))
         return layer.final_layer_norm(x + self._feed_forward(x))
 
-    def _attend(self, x: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    def _attend(self, x: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor | None, kept: slice) -> torch.Tensor:
         attention = self._layer.attention
         gate, scale = attention.gru_rel_pos_linear, attention.gru_rel_pos_const
-        return self._output(gated_relative_attention(x, bias, mask, project=self._inputs, gate=gate, gate_scale=scale))
+        attended = gated_relative_attention(
+            x, bias, mask, project=self._inputs, gate=gate, gate_scale=scale, queries=kept
+        )
+        return self._output(attended)
 
     def _feed_forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._narrow(self._wide(x))
@@ -182,9 +220,10 @@ def _silence_padding(wav: torch.Tensor, mask: torch.Tensor | None) -> torch.Tens
     return wav if mask is None else wav.masked_fill(~mask, 0)
 
 
-def _frame_grid(config: WavLMConfig) -> FrameGrid:
+def _frame_grid(config: WavLMConfig, depth: int | None = None) -> FrameGrid:
+    """The frames after the first ``depth`` convolutions; None: after all."""
     window, hop = 1, 1
-    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+    for kernel, stride in zip(config.conv_kernel[:depth], config.conv_stride[:depth], strict=True):
         window, hop = window + (kernel - 1) * hop, hop * stride
     return FrameGrid(window=window, hop=hop)
 

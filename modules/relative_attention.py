@@ -43,6 +43,7 @@ def gated_relative_attention(
     project: Callable[[torch.Tensor], torch.Tensor],
     gate: Callable[[torch.Tensor], torch.Tensor],
     gate_scale: torch.Tensor,
+    queries: slice = slice(None),
 ) -> torch.Tensor:
     """Multi-head self-attention whose position bias every query scales by a gate of its own.
 
@@ -53,19 +54,20 @@ def gated_relative_attention(
         project: D -> 3 D: query, key and value.
         gate: D / H -> 8, whose outputs are added up to two gates.
         gate_scale: [1, H, 1, 1].
+        queries: the frames that attend, to all.
 
     Returns:
-        [B, N, D], before the output projection.
+        [B, queries, D], before the output projection.
     """
 
     def heads(y: torch.Tensor) -> torch.Tensor:  # [B, N, D] -> [B, H, N, D / H]
         return y.unflatten(-1, (len(bias), -1)).transpose(1, 2)
 
-    first, second = gate(heads(x)).unflatten(-1, (2, 4)).sum(-1).sigmoid().unbind(-1)  # [B, H, N] each
+    first, second = gate(heads(x[:, queries])).unflatten(-1, (2, 4)).sum(-1).sigmoid().unbind(-1)  # [B, H, N] each
     strength = first * (second * gate_scale[..., 0] - 1) + 2
-    biases = strength[..., None] * bias  # [B, H, N, N]
+    biases = strength[..., None] * bias[:, queries]  # [B, H, queries, N]
     if mask is not None:
         biases = biases.masked_fill(~mask[:, None, None, :], float("-inf"))
     query, key, value = map(heads, project(x).chunk(3, dim=-1))
-    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=biases.to(query.dtype))
+    attended = F.scaled_dot_product_attention(query[:, :, queries], key, value, attn_mask=biases.to(query.dtype))
     return attended.transpose(1, 2).flatten(2)

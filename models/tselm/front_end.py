@@ -42,11 +42,13 @@ class FrontEnd:
         Returns:
             N = grid.frames(T) frames: tokens [B, N, K], or features [B, N, K, D] with ``mix_continuous``.
         """
-        first, frames = 0, self.grid.frames(mixture.shape[-1])
         if self.concat_regi:
-            first = enrolment.shape[-1] // self.grid.hop
-            mixture = torch.cat([enrolment, mixture, enrolment], dim=-1)
-        features = [x[:, first : first + frames] for x in self.tokenizer.features(mixture)]
+            first, frames = enrolment.shape[-1] // self.grid.hop, self.grid.frames(mixture.shape[-1])
+            heard = torch.cat([enrolment, mixture, enrolment], dim=-1)
+            again = enrolment.shape[-1] + mixture.shape[-1]
+            features = self.tokenizer.features(heard, kept=slice(first, first + frames), repeats_from=again)
+        else:
+            features = self.tokenizer.features(mixture)
         if self.mix_continuous:
             return torch.stack(features, dim=2)
         return self.tokenizer.quantizer(features)

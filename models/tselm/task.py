@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,7 +16,12 @@ from models.tselm.front_end import FrontEnd, require_network_fits
 from models.tselm.network import TSELM
 from modules.losses import token_cross_entropy, wrong_tokens
 from modules.spectral import spectrogram_image
+from utils.array_cache import ArrayCache
 from utils.task import Batch, Media, Networks, Objective, Task
+
+ROLES = ("mixture", "enrolment", "target")
+# Of what a token cache holds. To be raised when this code comes to make other tokens with the same weights.
+TOKENS_VERSION = 1
 
 
 class TokenPrediction(Task):
@@ -29,6 +38,11 @@ class TokenPrediction(Task):
         front_end: with the frozen tokenizer.
         optimizer: makes the optimizer of the network's parameters.
         vocoder: if given, examples of every validation are decoded for the log.
+        token_cache: folder that keeps the tokens of validation items for other runs and processes; None keeps them in
+            memory only, for this run.
+
+    Raises:
+        ValueError: the parts do not fit together, or nothing can be written into ``token_cache``.
     """
 
     def __init__(
@@ -38,6 +52,7 @@ class TokenPrediction(Task):
         front_end: FrontEnd,
         optimizer: Callable[..., torch.optim.Optimizer],
         vocoder: Vocoder | None = None,
+        token_cache: str | os.PathLike | None = None,
     ):
         super().__init__()
         require_network_fits(network, front_end)
@@ -48,7 +63,8 @@ class TokenPrediction(Task):
         self.vocoder = vocoder
         self.front_end = front_end
         self.make_optimizer = optimizer
-        self._tokens: dict[int, tuple[torch.Tensor, ...]] = {}  # of validation items, by key
+        self._tokens: dict[int, torch.Tensor] = {}  # of validation items, by key: those of all ROLES, [2 N + M, K]
+        self._cache = None if token_cache is None else _open_cache(token_cache, front_end)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"network": self.network}
@@ -104,13 +120,22 @@ class TokenPrediction(Task):
         """
         if "key" not in batch or self.front_end.mix_continuous:
             return self._encode(batch)
-        keys = batch["key"].tolist()
-        if not all(key in self._tokens for key in keys):
-            (mixture, enrolment), target = self._encode(batch)
-            for key, *tokens in zip(keys, mixture.cpu(), enrolment.cpu(), target.cpu(), strict=True):
-                self._tokens[key] = tuple(part.to(torch.int32) for part in tokens)
-        kept = zip(*(self._tokens[key] for key in keys), strict=True)
-        mixture, enrolment, target = (torch.stack(part).long().to(batch["mixture"].device) for part in kept)
+        keys, device = batch["key"].tolist(), batch["mixture"].device
+        frames = [self.front_end.grid.frames(batch[role].shape[-1]) for role in ROLES]
+        if self._cache is not None:
+            for key in set(keys) - self._tokens.keys():
+                found = self._cache.read(_name(key, device), (sum(frames), self.tokenizer.num_codebooks))
+                if found is not None:
+                    self._tokens[key] = torch.from_numpy(found)
+        if rows := [row for row, key in enumerate(keys) if key not in self._tokens]:
+            (mixture, enrolment), target = self._encode({role: batch[role][rows] for role in ROLES})
+            made = torch.cat([mixture, enrolment, target], dim=1).to("cpu", torch.int32)
+            for row, tokens in zip(rows, made, strict=True):
+                self._tokens[keys[row]] = tokens
+                if self._cache is not None:
+                    self._cache.write(_name(keys[row], device), tokens.numpy())
+        kept = torch.stack([self._tokens[key] for key in keys]).long().to(device)
+        mixture, enrolment, target = kept.split(frames, dim=1)
         return (mixture, enrolment), target
 
     def _encode(self, batch: Batch) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -118,3 +143,27 @@ class TokenPrediction(Task):
         mixture = self.front_end.encode_mixture(batch["mixture"], batch["enrolment"])
         enrolment = self.front_end.encode(batch["enrolment"])
         return (mixture, enrolment), self.front_end.encode(batch["target"])
+
+
+def _open_cache(folder: str | os.PathLike, front_end: FrontEnd) -> ArrayCache:
+    """The subfolder for this front end's tokens, named after all that decides them beside the sound."""
+    if front_end.mix_continuous:
+        raise ValueError("token_cache keeps tokens, and with mix_continuous the mixture has none: set it to null")
+    tokenizer = front_end.tokenizer
+    decisive = {
+        **front_end.settings(),
+        "weights": tokenizer.digest(),
+        "precision": tokenizer.precision,
+        "normalize": tokenizer.encoder.normalize,
+        "version": TOKENS_VERSION,
+    }
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    try:
+        return ArrayCache(Path(folder) / digest[:32])
+    except OSError as error:
+        raise ValueError(f"token_cache: cannot write into {folder}: {error}") from error
+
+
+def _name(key: int, device: torch.device) -> str:
+    """An item's name in the cache. Kinds of devices round differently, which changes tokens where it is close."""
+    return f"{device.type}-{key:014x}"

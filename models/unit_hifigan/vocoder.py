@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
+from torch.nn.utils import parametrize
 
 from models.released import read_vocoder
 from modules.frozen import Frozen
@@ -23,7 +24,8 @@ class UnitHifiGAN(Frozen):
     missing. A frame becomes ``hop_length`` samples, exactly.
 
     Args:
-        generator: the network, its weights loaded.
+        generator: the network, its weights loaded. It becomes this vocoder's own: weight norm is folded into its
+            weights.
         vocab_size: V, the clusters of each layer.
         trained_layers: the layers that the generator was trained on, in the order of its table.
         layers: those, of these, whose tokens it is given here; the others count as missing.
@@ -56,6 +58,9 @@ class UnitHifiGAN(Frozen):
             )
         if unknown := [layer for layer in layers if layer not in trained_layers]:
             raise ValueError(f"the vocoder was trained on layers {list(trained_layers)}, not on {unknown}")
+        for module in generator.modules():  # weight norm is for training: the weights are the same without it
+            if parametrize.is_parametrized(module, "weight"):
+                parametrize.remove_parametrizations(module, "weight")
         self.generator = generator
         self.num_codebooks = len(layers)
         self.vocab_size = vocab_size

@@ -365,6 +365,21 @@ def test_frozen_parts_are_compared(caplog):
     assert "x.pth carries no WavLM" in caplog.text
 
 
+def test_frozen_parts_are_compared_when_weight_norm_is_folded_into_the_loaded_ones():
+    norm = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(3, 4, 5))
+    inside = norm.state_dict()
+    older = {"bias": inside["bias"], "weight_g": inside["parametrizations.weight.original0"]}
+    older |= {"weight_v": inside["parametrizations.weight.original1"]}
+    with torch.no_grad():
+        torch.nn.utils.parametrize.remove_parametrizations(norm, "weight")
+    for saved in (inside, {f".{name}": value for name, value in older.items()}):
+        loaded = {f"{'' if saved is inside else '.'}{name}": value for name, value in norm.state_dict().items()}
+        compare_frozen(saved, loaded, "vocoder", "x.pth")
+        louder = {name: value * (2 if name.endswith(("original0", "_g")) else 1) for name, value in saved.items()}
+        with pytest.raises(ValueError, match="1 of 2 tensors differ, .*weight the most"):
+            compare_frozen(louder, loaded, "vocoder", "x.pth")
+
+
 # --- conversion ---
 
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
 
 from models.interfaces import Vocoder, require_same_format
+from models.released import read_vocoder
 from models.unit_hifigan.vocoder import MISSING, UnitHifiGAN, load_vocoder
 from tests.toy import LAYERS, REFERENCE, expected
 
@@ -37,6 +39,19 @@ def test_the_context_is_no_longer_than_it_must_be(vocoder, tokens) -> None:
 def test_few_tokens(vocoder, tokens, frames: int) -> None:
     wav = vocoder.decode(tokens[:, :frames])
     assert wav.shape == (1, 320 * frames) and wav.isfinite().all()
+
+
+def test_weight_norm_is_folded_in(tokens) -> None:
+    """As it was trained, and as it is used: the same sound."""
+    arguments, state = read_vocoder(REFERENCE / "hifigan")
+    trained = UnitHifiganGenerator(**arguments).eval()
+    trained.load_state_dict(state)
+    used = load_vocoder(REFERENCE / "hifigan", vocab_size=50, trained_layers=LAYERS, layers=LAYERS)
+    assert any("original0" in name for name in state)
+    assert not any("original0" in name for name in used.state_dict())
+    with torch.no_grad():
+        wav = trained(tokens + used.offsets)[0][:, 0]
+    torch.testing.assert_close(used.decode(tokens), wav, rtol=0, atol=1e-6)
 
 
 def test_a_layer_that_is_not_given_counts_as_missing(tokens) -> None:

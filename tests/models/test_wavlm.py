@@ -36,6 +36,41 @@ def test_layers_above_the_highest_are_not_there() -> None:
     assert len(model.encoder.layers) == 7
 
 
+@pytest.mark.parametrize("layers", [[0], [3, 1], LAYERS, [24]], ids=str)
+@pytest.mark.parametrize("kept", [slice(5, 17), slice(0, 1), slice(None)], ids=str)
+def test_frames_that_are_not_kept_are_left_out(wavs, layers: list[int], kept: slice) -> None:
+    encoder = WavLM(REFERENCE / "wavlm", layers=layers)
+    for some, every in zip(encoder(wavs, kept=kept), encoder(wavs), strict=True):
+        torch.testing.assert_close(some, every[:, kept], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mixture", [6400, 4000, 4080, 4005, 4001], ids=lambda samples: f"{samples} samples")
+@pytest.mark.parametrize("norm", ["layer", "group"])
+def test_what_is_repeated_is_heard_once(tmp_path, wavs, mixture: int, norm: str, monkeypatch) -> None:
+    """Wherever the repetition falls among the frames of the convolutions, and also where it cannot be shared."""
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=[8] * 7)
+    positions = dict(num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2)
+    config = WavLMConfig(feat_extract_norm=norm, do_stable_layer_norm=norm == "layer", **sizes, **positions)
+    WavLMModel(config).save_pretrained(tmp_path)
+    encoder = WavLM(tmp_path, layers=[0, 1])
+    enrolment = wavs[:, :1600]
+    heard = torch.cat([enrolment, wavs[:, 2000 : 2000 + mixture], enrolment], dim=1)
+    frames = []
+    product = encoder._convolutions[0]
+
+    def counted(x: torch.Tensor) -> torch.Tensor:
+        frames.append(x.shape[1])
+        return product(x)
+
+    monkeypatch.setattr(encoder, "_convolutions", [counted, *encoder._convolutions[1:]])
+    whole = encoder(heard)
+    shared = encoder(heard, repeats_from=1600 + mixture)
+    for a, b in zip(shared, whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+    assert (frames[1] < frames[0]) == (norm == "layer" and mixture % 5 == 0)
+
+
 def test_train_mode_changes_nothing(wavs) -> None:
     """The reference's config has dropout, layer drop and SpecAugment on."""
     encoder = WavLM(REFERENCE / "wavlm", layers=LAYERS)
