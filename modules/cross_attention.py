@@ -13,14 +13,14 @@ class CrossAttentionLayer(nn.Module):
         super().__init__()
         if dim % num_heads:
             raise ValueError(f"num_heads must divide dim, got {num_heads} and {dim}")
-        self.attention = nn.MultiheadAttention(dim, num_heads, dropout=dropout, batch_first=True)
+        self.attention = nn.MultiheadAttention(dim, num_heads, dropout=dropout)
         self.ffn = nn.Sequential(nn.Linear(dim, ffn_dim), nn.ReLU(), nn.Linear(ffn_dim, dim))
         self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
-        """x [B, N, D], memory [B, M, D] -> [B, N, D]."""
+        """x [N, B, D], memory [M, B, D] -> [N, B, D]."""
         attended, _ = self.attention(x, memory, memory, need_weights=False)
         x = self.norm1(x + self.dropout(attended))
         return self.norm2(x + self.dropout(self.ffn(x)))
@@ -47,6 +47,8 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
         """x [B, N, D] asks, memory [B, M, D] answers -> [B, N, D]."""
+        # Time before batch, as torch's attention computes, and in memory too: see modules.memory_order.
+        x, memory = (y.transpose(0, 1).contiguous() for y in (x, memory))
         for layer in self.layers:
             x = layer(x, memory)
-        return self.norm(x)
+        return self.norm(x).transpose(0, 1)

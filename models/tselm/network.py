@@ -11,6 +11,7 @@ from torch import nn
 from modules.cross_attention import CrossAttention
 from modules.embedding import TokenEmbedding
 from modules.film import FiLM
+from modules.memory_order import order_inputs
 from modules.pooling import LayerAttention
 
 
@@ -78,6 +79,7 @@ class TSELM(nn.Module):
             normalize_before=True,
             causal=False,
         )
+        order_inputs(self.lm)
         self.head = nn.Linear(d_model, num_codebooks * vocab_size)
 
     def forward(self, mixture: torch.Tensor, enrolment: torch.Tensor) -> torch.Tensor:

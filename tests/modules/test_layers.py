@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from modules.cross_attention import CrossAttention
 from modules.embedding import TokenEmbedding
 from modules.film import FiLM
 from modules.frozen import Frozen, tensor_digest
 from modules.losses import token_cross_entropy, wrong_tokens
+from modules.memory_order import order_inputs
 from modules.pooling import LayerAttention
 from modules.spectral import log_spectrogram, spectrogram_image
 
@@ -100,3 +102,31 @@ def test_spectrogram_of_a_tone_and_of_silence() -> None:
     for wav in (tone, torch.zeros(16000), torch.zeros(3)):
         image = spectrogram_image(wav)
         assert image.shape[0] == 3 and 0 <= image.min() and image.max() <= 1
+
+
+class Products(TorchDispatchMode):
+    """Keeps the shapes of what is multiplied batch by batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.bmm.default:
+            self.shapes.append(tuple(args[1].shape))
+        return func(*args, **(kwargs or {}))
+
+
+def test_products_over_turned_inputs_copy_no_weights() -> None:
+    """Without gradients, torch multiplied a [N, B, D] view frame by frame, with a copy of the weights for each."""
+    torch.manual_seed(0)
+    block = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8)).requires_grad_(False)
+    attention = nn.MultiheadAttention(8, 2).requires_grad_(False)
+    x = torch.randn(4, 15, 8).transpose(0, 1)
+    with Products() as before:
+        expected = block(x) + attention(x, x.view_as(x), x.view_as(x))[0]
+    order_inputs(nn.ModuleList([block, attention]))
+    with Products() as after:
+        out = block(x) + attention(x, x.view_as(x), x.view_as(x))[0]
+    torch.testing.assert_close(out, expected)
+    assert (15, 8, 8) in before.shapes and not after.shapes
