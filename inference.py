@@ -7,7 +7,9 @@ same command does what is missing. The results do not depend on the number of pr
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -15,31 +17,26 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from data.jobs import Group, Job
+    from models.interfaces import TargetExtractor
+    from utils.recipe import Recipe
 
 log = logging.getLogger("inference")
 
 
 @dataclass(frozen=True)
-class Job:
-    """One mixture to extract from."""
-
-    name: str
-    mixture: Path
-    enrolment: Path
-    output: Path
-    tokens: Path | None = None  # where the predicted tokens are kept
-
-    def done(self) -> bool:
-        return self.output.exists() and (self.tokens is None or self.tokens.exists())
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a job took, and the most memory, in bytes, that its process has used so far."""
+class Outcome:
+    """What a group took, the most memory, in bytes, that its process has used so far, and why jobs of it failed."""
 
     seconds: float
     memory: int
     gpu_memory: int | None
+    failed: dict[str, str]
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -114,33 +111,44 @@ def extract_all(args: argparse.Namespace) -> int:
     """Extract what is missing; returns the exit status: 1 if a file failed."""
     from tqdm import tqdm
 
+    from data.jobs import Job, groups, list_jobs, measure
     from utils.distributed import process_devices
+    from utils.recipe import Recipe
     from utils.workers import run_jobs
 
-    jobs = list_jobs(args)
+    output = Path(args.output)
+    if args.mixture:
+        jobs = [Job(args.mixture, Path(args.mixture), Path(args.enrolment), output)]
+    else:
+        jobs = list_jobs(Path(args.scp_dir), output, keep_tokens=args.save_tokens or args.report)
     durations, broken = measure(jobs)
-    note_settings(args, jobs)
-    todo = [job for job in jobs if args.overwrite or args.mixture or not job.done()]
-    if len(todo) < len(jobs):
-        log.info("%d of %d files are there already", len(jobs) - len(todo), len(jobs))
-    todo.sort(key=lambda job: -durations[job.name])  # the longest first, so that no process is left with it
+    recipe = Recipe(args.config_path, overrides=args.override)
+    note_settings(args, recipe, is_used=any(job.output.exists() for job in jobs))
+    readable = [job for job in jobs if job.name in durations]
+    again = args.overwrite or bool(args.mixture)
+    todo = groups(readable, durations, batch_seconds=recipe.get("batch_seconds", 0.0), overwrite=again)
+    wanted = {name for group in todo for name in group.wanted}
+    failed = {job.name: broken[job.name] for job in jobs if job.name in broken and (again or not job.done())}
+    if done := len(jobs) - len(wanted) - len(failed):
+        log.info("%d of %d files are there already", done, len(jobs))
     devices = process_devices(args.gpus, args.proc, jobs=len(todo))
-    failed = {job.name: broken[job.name] for job in todo if job.name in broken}
-    todo = [job for job in todo if job.name not in broken]
-    seconds, since, costs = sum(durations[job.name] for job in todo), time.perf_counter(), {}
+    seconds, since, outcomes = sum(durations[name] for name in wanted), time.perf_counter(), []
     settings = (args.config_path, args.ckpt_path, tuple(args.override), args.threads)
     form = "{desc}: {percentage:3.0f}% |{bar}| {n:.0f} of {total:.0f} s of audio [{elapsed}, {remaining} left]"
     with tqdm(total=seconds, desc=f"extracting, {len(devices)} processes", bar_format=form) as bar:
         for finished in run_jobs(todo, start, devices, *settings):
-            bar.update(min(durations[finished.job.name], seconds - bar.n))  # sums of fractions may pass the total
+            names = finished.job.wanted
+            bar.update(min(sum(map(durations.get, names)), seconds - bar.n))  # sums of fractions may pass the total
             if finished.error:
-                failed[finished.job.name] = finished.error
+                failed |= dict.fromkeys(names, finished.error)
             else:
-                costs[finished.job.name] = finished.result
-    if costs:
-        took, extracted = time.perf_counter() - since, sum(durations[name] for name in costs)
-        log.info("%d files, %.1f s of audio in %.1f s, in %s", len(costs), extracted, took, args.output)
-        note_speed(args, devices, list(costs.values()), audio_seconds=extracted, wall_seconds=took)
+                failed |= finished.result.failed
+                outcomes.append(finished.result)
+    extracted = wanted - failed.keys()
+    if extracted:
+        took, audio_seconds = time.perf_counter() - since, sum(durations[name] for name in extracted)
+        log.info("%d files, %.1f s of audio in %.1f s, in %s", len(extracted), audio_seconds, took, output)
+        note_speed(args, devices, outcomes, files=len(extracted), audio_seconds=audio_seconds, wall_seconds=took)
     for name, reason in failed.items():
         log.error("failed: %s: %s", name, reason)
     if failed:
@@ -149,14 +157,11 @@ def extract_all(args: argparse.Namespace) -> int:
 
 
 def start(device, config_path: str, ckpt_path: str, overrides: tuple[str, ...], threads: int):
-    """Load the system in this process; returns the function that does a job."""
+    """Load the system in this process; returns the function that does a group."""
     import torch
 
-    from data import audio
     from models import load_extractor
-    from models.interfaces import TokenExtractor
     from utils.distributed import select
-    from utils.files import write_array
     from utils.machine import peak_gpu_memory, peak_memory
 
     select(device)
@@ -165,91 +170,72 @@ def start(device, config_path: str, ckpt_path: str, overrides: tuple[str, ...], 
         torch.set_num_threads(threads)
     extractor = load_extractor(config_path, ckpt_path, device=device, overrides=overrides)
 
-    def extract(job: Job) -> Cost:
+    def extract(group: Group) -> Outcome:
         since = time.perf_counter()
-        enrolment = audio.read(job.enrolment)
-        if isinstance(extractor, TokenExtractor):  # in parts, so that the length of a file does not matter
-            tokens, parts = extractor.stream(
-                lambda first, length: audio.read(job.mixture, start=first, length=length),
-                audio.num_samples(job.mixture),
-                enrolment,
-            )
-            if job.tokens is not None:
-                write_array(job.tokens, tokens.to(torch.int32).numpy())
-        else:
-            parts = [extractor.extract(audio.read(job.mixture), enrolment)]
-        audio.write_parts(job.output, (part.numpy() for part in parts), sample_rate=extractor.sample_rate)
-        return Cost(time.perf_counter() - since, peak_memory(), peak_gpu_memory(device))
+        failed = extract_group(extractor, group)
+        return Outcome(time.perf_counter() - since, peak_memory(), peak_gpu_memory(device), failed)
 
     return extract
 
 
-def list_jobs(args: argparse.Namespace) -> list[Job]:
-    """What there is to do.
+def extract_group(extractor: TargetExtractor, group: Group) -> dict[str, str]:
+    """Write what is wanted of a group; returns the reasons of those that failed.
 
-    Raises:
-        ValueError: lists that do not match, or names that cannot be file names inside the output folder.
+    While one part of the speech is written, the next is decoded. If one file fails, each is done alone.
     """
-    from data.scp import output_path, read_aligned
-
-    output = Path(args.output)
-    if args.mixture:
-        return [Job(args.mixture, Path(args.mixture), Path(args.enrolment), output)]
-    folder = Path(args.scp_dir)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no such folder of lists: {folder}")
-    lists = {"mixture": folder / "mix_clean.scp", "enrolment": folder / "aux_s1.scp"}
-    keep = args.save_tokens or args.report
-    jobs = [
-        Job(
-            name,
-            paths["mixture"],
-            paths["enrolment"],
-            output_path(output, name),
-            output_path(output / "tokens", name, ".npy") if keep else None,
-        )
-        for name, paths in read_aligned(lists)
-    ]
-    owners: dict[Path, str] = {}
-    for job in jobs:
-        if job.output in owners:
-            raise ValueError(f"{owners[job.output]} and {job.name} would both be written to {job.output}")
-        owners[job.output] = job.name
-    return jobs
-
-
-def measure(jobs: list[Job]) -> tuple[dict[str, float], dict[str, str]]:
-    """Seconds of every mixture, and the reasons of those that cannot be read."""
     from data import audio
+    from models.interfaces import Source, TokenExtractor
+    from utils.ahead import ahead
+    from utils.errors import USER_ERRORS, describe
+    from utils.files import write_array
 
-    seconds, broken = {}, {}
-    for job in jobs:
-        try:
-            seconds[job.name] = audio.num_samples(job.mixture) / audio.SAMPLE_RATE
-        except (ValueError, OSError) as error:
-            seconds[job.name], broken[job.name] = 0.0, str(error)
-    return seconds, broken
+    def source(job: Job) -> Source:
+        def read(first: int, length: int) -> np.ndarray:
+            return audio.read(job.mixture, start=first, length=length)
+
+        return Source(read, audio.num_samples(job.mixture), audio.read(job.enrolment))
+
+    try:
+        if isinstance(extractor, TokenExtractor):  # in parts, so that the length of a file does not matter
+            made = extractor.stream([source(job) for job in group.jobs])
+        else:
+            sources = [(audio.read(job.mixture), audio.read(job.enrolment)) for job in group.jobs]
+            made = [(None, [extractor.extract(*source)]) for source in sources]
+        wanted = [(job, *some) for job, some in zip(group.jobs, made, strict=True) if job.name in group.wanted]
+        for job, tokens, _ in wanted:
+            if job.tokens is not None:
+                write_array(job.tokens, tokens.numpy().astype("int32"))
+        parts = ahead((job, part.numpy()) for job, _, parts in wanted for part in parts)
+        for job, its_parts in itertools.groupby(parts, key=lambda pair: pair[0]):
+            audio.write_parts(job.output, (part for _, part in its_parts), sample_rate=extractor.sample_rate)
+        return {}
+    except USER_ERRORS as error:
+        if len(group.jobs) == 1:
+            return {group.jobs[0].name: describe(error)}
+    failed = {}
+    for job in group.jobs:
+        if job.name in group.wanted:
+            failed |= extract_group(extractor, dataclasses.replace(group, jobs=(job,)))
+    return failed
 
 
-def note_settings(args: argparse.Namespace, jobs: list[Job]) -> None:
+def note_settings(args: argparse.Namespace, recipe: Recipe, *, is_used: bool) -> None:
     """Keep beside the outputs what they were made with, and refuse to mix outputs of different systems.
 
     Raises:
         ValueError: the folder holds outputs of another recipe or checkpoint.
     """
     from utils.files import write_json
-    from utils.recipe import Recipe
 
     if args.mixture:
         return
     if not Path(args.ckpt_path).is_file():
         raise FileNotFoundError(f"no such checkpoint: {args.ckpt_path}")
-    recipe = Recipe(args.config_path, overrides=args.override)
     with open(args.ckpt_path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     now = {"checkpoint": str(args.ckpt_path), "sha256": digest, "model": recipe.text("model")}
     path, runs = Path(args.output) / "inference.json", []
-    if path.exists() and not args.overwrite and any(job.output.exists() for job in jobs):
+    if path.exists() and not args.overwrite and is_used:
         then = json.loads(path.read_text(encoding="utf-8"))
         if differing := [key for key in ("sha256", "model") if then.get(key) != now[key]]:
             what = " and ".join({"sha256": "checkpoint", "model": "recipe"}[key] for key in differing)
@@ -261,9 +247,15 @@ def note_settings(args: argparse.Namespace, jobs: list[Job]) -> None:
 
 
 def note_speed(
-    args: argparse.Namespace, devices: list, costs: list[Cost], *, audio_seconds: float, wall_seconds: float
+    args: argparse.Namespace,
+    devices: list,
+    outcomes: list[Outcome],
+    *,
+    files: int,
+    audio_seconds: float,
+    wall_seconds: float,
 ) -> None:
-    """Add what this run cost to inference.json: the work of its jobs, and the wall clock, with loading."""
+    """Add what this run cost to inference.json: the work of its groups, and the wall clock, with loading."""
     import torch
 
     from utils.files import write_json
@@ -273,16 +265,16 @@ def note_speed(
         return
     path = Path(args.output) / "inference.json"
     record = json.loads(path.read_text(encoding="utf-8"))
-    gpu = [cost.gpu_memory for cost in costs if cost.gpu_memory is not None]
+    gpu = [outcome.gpu_memory for outcome in outcomes if outcome.gpu_memory is not None]
     run = {
         "device": " + ".join(sorted({device_name(device) for device in devices})),
         "processes": len(devices),
         "threads": args.threads if devices[0].type == "cpu" else None,
-        "files": len(costs),
+        "files": files,
         "audio_seconds": round(audio_seconds, 3),
-        "work_seconds_per_second": sum(cost.seconds for cost in costs) / audio_seconds,
+        "work_seconds_per_second": sum(outcome.seconds for outcome in outcomes) / audio_seconds,
         "wall_seconds_per_second": wall_seconds / audio_seconds,
-        "peak_memory_bytes": max(cost.memory for cost in costs),
+        "peak_memory_bytes": max(outcome.memory for outcome in outcomes),
         "peak_gpu_bytes": max(gpu) if gpu else None,
         "torch": torch.__version__,
     }

@@ -12,6 +12,7 @@ import numpy as np
 
 from evaluation.items import Item, Problem, read_strictly
 from evaluation.metric import Column, Metric, Score, Signals, Unavailable, Unscorable
+from utils.files import read_arrays
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,11 @@ def start(device, config: str, overrides: Sequence[str], digest: str) -> Callabl
 def is_tokenised(item: Item, digest: str) -> bool:
     """Whether what is kept of an item is whole, and made by this tokenizer from these files."""
     try:
-        with np.load(item.stored["tokens"], allow_pickle=False) as file:
-            whole = "target" not in item.paths or item.stored["ceiling"].exists()
-            return whole and str(file["key"]) == key(item, digest)
-    except (OSError, ValueError, KeyError, EOFError):
+        kept = read_arrays(item.stored["tokens"])
+    except (OSError, ValueError):
         return False
+    whole = "target" not in item.paths or item.stored["ceiling"].exists()
+    return whole and str(kept.get("key")) == key(item, digest)
 
 
 def key(item: Item, digest: str) -> str:
@@ -113,8 +114,8 @@ def read_tokens(item: Item) -> dict[str, np.ndarray]:
     """The tokens [N, K] that are kept of ``extracted``, ``mixture``, ``target``, ``ceiling`` and ``predicted``."""
     tokens = {}
     if item.stored["tokens"].exists():
-        with np.load(item.stored["tokens"], allow_pickle=False) as file:
-            tokens = {name: file[name] for name in file.files if name != "key"}
+        tokens = read_arrays(item.stored["tokens"])
+        tokens.pop("key", None)
     if item.stored["predicted"].exists():
         tokens["predicted"] = np.load(item.stored["predicted"], allow_pickle=False)
     return tokens

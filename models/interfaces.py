@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -61,6 +61,21 @@ class Extraction:
     tokens: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Source:
+    """A mixture that is read as it is needed, and the talker to extract from it.
+
+    Attributes:
+        read: ``read(start, length)`` gives samples ``start`` to ``start + length`` of the mixture, [at most length].
+        samples: of the mixture.
+        enrolment: [R].
+    """
+
+    read: Callable[[int, int], torch.Tensor | np.ndarray]
+    samples: int
+    enrolment: torch.Tensor | np.ndarray
+
+
 @runtime_checkable
 class TokenExtractor(TargetExtractor, Protocol):
     """An extractor that works through tokens, and so can be measured by them."""
@@ -74,10 +89,8 @@ class TokenExtractor(TargetExtractor, Protocol):
         """As ``extract``, with the predicted tokens."""
         ...
 
-    def stream(
-        self, read: Callable[[int, int], torch.Tensor | np.ndarray], samples: int, enrolment: torch.Tensor | np.ndarray
-    ) -> tuple[torch.Tensor, Iterator[torch.Tensor]]:
-        """``read(start, length)`` gives the mixture -> tokens [N, K], and the speech in parts."""
+    def stream(self, sources: Sequence[Source]) -> list[tuple[torch.Tensor, Iterator[torch.Tensor]]]:
+        """Of each source the tokens [N, K], and the speech in parts."""
         ...
 
     def encode(self, wav: torch.Tensor | np.ndarray) -> torch.Tensor:

@@ -19,8 +19,8 @@ class SSLTokenizer(Frozen):
         encoder: ``models.wavlm.WavLM`` or anything frozen with its interface.
         centroids: one [V, D] a layer, in the encoder's order of layers.
         vocab_size: V, what the rest of the system was built for; compared with the centroids.
-        precision: of the encoder (``fp32``, ``fp16`` or ``bf16``), whatever autocast the caller runs under. Anything
-            but fp32 changes some tokens.
+        precision: of the encoder (``fp32``, ``tf32``, ``bf16`` or ``fp16``), whatever the caller computes in. Anything
+            but fp32 changes some tokens (tf32 on CUDA only).
 
     Raises:
         ValueError: encoder, centroids and ``vocab_size`` do not fit together.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+
+from utils.errors import describe
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -35,6 +38,21 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> N
     _write(Path(path), save)
 
 
+def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """All arrays of a ``.npz`` file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is broken, or holds objects.
+    """
+    with open(path, "rb") as file:  # opened here: of a broken zip, np.load leaves its own file open
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except Exception as error:  # a broken file raises almost anything: BadZipFile, zlib.error, EOFError ...
+            raise ValueError(f"{path} cannot be read as arrays ({describe(error)})") from error
+
+
 def write_json(path: str | os.PathLike, value: object) -> None:
     """Write ``value`` as indented JSON."""
     write_text(path, json.dumps(value, indent=1) + "\n")
@@ -43,7 +61,8 @@ def write_json(path: str | os.PathLike, value: object) -> None:
 def _write(path: Path, write: Callable[[Path], object]) -> None:
     """Write under a temporary name, and rename when it is complete; make the folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Two machines that share a disk can have the same process number.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         write(temporary)
         os.replace(temporary, path)

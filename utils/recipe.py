@@ -78,6 +78,10 @@ class Recipe:
             raise ValueError(f"{self.path}: {_message(error)}") from error
         return {name: built[name] for name in names}
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value under one name, built if it is an object; ``default`` if the recipe has no such key."""
+        return self.build(name)[name] if name in self._tree else default
+
     def text(self, *names: str) -> str:
         """The recipe with its overrides as YAML: all of it, or ``names`` and what they refer to."""
         return _dump(self._part(self._closure(names)) if names else self._tree)

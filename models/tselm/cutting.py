@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 from modules.frames import FrameGrid
@@ -10,18 +12,19 @@ CHUNKINGS = ("aligned", "published")
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """Equally long pieces of a signal.
+class Piece:
+    """A part of a signal.
 
     Attributes:
-        starts: of the pieces, in samples. The last piece may reach beyond the end.
-        length: of each, in samples.
-        kept: first and last (exclusive) frame of each piece that is kept; joined, they are the whole signal's.
+        signal: which one of several it is a part of.
+        start, length: in samples. The last piece of a signal may reach beyond its end.
+        kept: the frames of it that are kept; joined, those of all pieces are the whole signal's.
     """
 
-    starts: list[int]
+    signal: int
+    start: int
     length: int
-    kept: list[tuple[int, int]]
+    kept: slice
 
 
 class Cutting:
@@ -64,19 +67,30 @@ class Cutting:
         self.context = context
         self.window = piece + 2 * context
 
-    def cut(self, samples: int) -> Pieces:
-        """The pieces of a signal of ``samples``."""
+    def cut(self, samples: int, signal: int = 0) -> list[Piece]:
+        """The pieces of a signal of ``samples``, all of one length."""
         if self.is_published:
-            starts = list(range(0, samples, self.mix_length))
-            return Pieces(starts, self.mix_length, [(0, self.grid.frames(self.mix_length))] * len(starts))
+            kept = slice(0, self.grid.frames(self.mix_length))
+            return [Piece(signal, start, self.mix_length, kept) for start in range(0, samples, self.mix_length)]
         frames = self.grid.cover(samples)
         window = min(self.window, frames)
         starts = [*range(0, frames - window, self.piece), frames - window]
         # Neighbours meet one context after the start of the later one.
         cuts = [0, *(start + self.context for start in starts[1:]), frames]
-        kept = [(cut - start, end - start) for start, cut, end in zip(starts, cuts, cuts[1:], strict=False)]
-        return Pieces([start * self.grid.hop for start in starts], self.grid.samples(window), kept)
+        length = self.grid.samples(window)
+        return [
+            Piece(signal, start * self.grid.hop, length, slice(cut - start, end - start))
+            for start, cut, end in zip(starts, cuts, cuts[1:], strict=False)
+        ]
 
     def decoded_together(self, frames: int) -> int:
         """How many of ``frames`` frames the vocoder takes as one signal: all, or those of a published piece."""
         return self.grid.frames(self.mix_length) if self.is_published else frames
+
+
+def batches(pieces: Iterable[Piece], *, samples: int, alike: Callable[[Piece], Hashable]) -> Iterator[list[Piece]]:
+    """Neighbours that can be computed together: equally long and ``alike``, and no longer than ``samples`` in all."""
+    for (length, _), group in itertools.groupby(pieces, key=lambda piece: (piece.length, alike(piece))):
+        size = max(1, samples // length)
+        while batch := list(itertools.islice(group, size)):
+            yield batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import released
-from models.interfaces import Extraction, Vocoder, require_same_format
-from models.tselm.cutting import Cutting
+from models.interfaces import Extraction, Source, Vocoder, require_same_format
+from models.tselm.cutting import Cutting, Piece, batches
 from models.tselm.front_end import FrontEnd, require_network_fits
 from models.tselm.network import TSELM
+from models.tselm.signals import Signal, as_batch, as_row, signals
 from utils import checkpoint
+from utils.ahead import ahead
 from utils.precision import autocast, require_known
-
-Segment = Callable[[int, int], torch.Tensor]  # start and length in samples -> [B, at most length]
 
 
 class Extractor(nn.Module):
@@ -34,7 +34,8 @@ class Extractor(nn.Module):
         regi_length: samples of the enrolment that are used.
         piece_seconds, context_seconds: with ``aligned`` chunking. By default a window is 3 s, the length that the
             network is trained on.
-        batch_pieces: pieces of a file that are computed at a time; bounds the memory, whatever the file's length.
+        batch_seconds: how much of one mixture, or of several, is computed at a time, but at least one piece; bounds
+            the memory, whatever the length of a mixture.
         precision: of the network and the vocoder; that of the tokenizer is its own.
 
     Raises:
@@ -52,17 +53,17 @@ class Extractor(nn.Module):
         regi_length: int = 64080,
         piece_seconds: float = 2.0,
         context_seconds: float = 0.5,
-        batch_pieces: int = 8,
+        batch_seconds: float = 24.0,
         precision: str = "fp32",
     ):
         super().__init__()
         tokenizer = front_end.tokenizer
         require_same_format(tokenizer, vocoder)
         require_network_fits(network, front_end)
-        if batch_pieces < 1 or piece_seconds <= 0 or context_seconds < 0:
+        if batch_seconds < 0 or piece_seconds <= 0 or context_seconds < 0:
             raise ValueError(
-                "batch_pieces and piece_seconds must be above 0, and context_seconds not below, "
-                f"got {batch_pieces}, {piece_seconds} and {context_seconds}"
+                "piece_seconds must be above 0, and context_seconds and batch_seconds not below, "
+                f"got {piece_seconds}, {context_seconds} and {batch_seconds}"
             )
         require_known(precision)
         self.precision = precision
@@ -73,7 +74,7 @@ class Extractor(nn.Module):
         self.grid = front_end.grid
         self.sample_rate: int = tokenizer.sample_rate
         self.regi_length = regi_length
-        self.batch_pieces = batch_pieces
+        self.batch_samples = round(batch_seconds * self.sample_rate)
         frame_rate = self.sample_rate / self.grid.hop
         self.cutting = Cutting(
             grid=self.grid,
@@ -137,36 +138,30 @@ class Extractor(nn.Module):
         self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray
     ) -> Extraction:
         """As ``extract``, with the tokens that the network predicted, [N, K] or [B, N, K]."""
-        mixtures, is_batch = _as_batch(mixture, "mixture")
-        enrolments, _ = _as_batch(enrolment, "enrolment")
+        mixtures, is_batch = as_batch(mixture, "mixture")
+        enrolments, _ = as_batch(enrolment, "enrolment")
         if len(mixtures) != len(enrolments):
             raise ValueError(f"{len(mixtures)} mixtures need as many enrolments, got {len(enrolments)}")
-        tokens, parts = self._extract(_segments_of(mixtures), mixtures.shape[-1], enrolments)
-        return _extraction(tokens, parts, is_batch)
+        return _joined(self._extract(signals(mixtures), enrolments), is_batch)
 
     forward = extract
 
-    def stream(
-        self, read: Callable[[int, int], torch.Tensor | np.ndarray], samples: int, enrolment: torch.Tensor | np.ndarray
-    ) -> tuple[torch.Tensor, Iterator[torch.Tensor]]:
-        """Extract from a mixture of any length without ever holding it, or the result, as a whole.
+    def stream(self, sources: Sequence[Source]) -> list[tuple[torch.Tensor, Iterator[torch.Tensor]]]:
+        """Extract from mixtures of any length without ever holding them, or the results, as a whole.
 
-        Args:
-            read: gives samples ``start`` to ``start + length`` of the mixture, [length].
-            samples: of the mixture.
-            enrolment: [R].
+        Short mixtures are computed together. The numbers are those of ``extract`` but for rounding, which the company
+        that a mixture is in can change.
 
         Returns:
-            The predicted tokens [N, K], and the speech in parts, which are decoded as they are asked for. The same
-            numbers as ``extract`` of the whole.
+            Of each source the predicted tokens [N, K], and the speech in parts, which are decoded when asked for.
         """
-        enrolments, _ = _as_batch(enrolment, "enrolment")
 
-        def segment(start: int, length: int) -> torch.Tensor:
-            return _as_batch(read(start, length), "mixture")[0]
+        def signal(source: Source) -> Signal:
+            return Signal(lambda start, length: as_row(source.read(start, length), "mixture"), source.samples)
 
-        tokens, parts = self._extract(segment, samples, enrolments)
-        return tokens[0].cpu(), (part[0].float().cpu() for part in parts)
+        enrolments = [as_row(source.enrolment, "enrolment") for source in sources]
+        made = self._extract([signal(source) for source in sources], enrolments)
+        return [(tokens.cpu(), (part.float().cpu() for part in parts)) for tokens, parts in made]
 
     @torch.inference_mode()
     def encode(self, wav: torch.Tensor | np.ndarray) -> torch.Tensor:
@@ -178,8 +173,8 @@ class Extractor(nn.Module):
         Returns:
             [N, K] or [B, N, K] on the CPU, as ``extract_with_tokens`` for a mixture of this length.
         """
-        wavs, is_batch = _as_batch(wav, "signal")
-        tokens = self._encode(wavs).cpu()
+        wavs, is_batch = as_batch(wav, "signal")
+        tokens = torch.stack(self._encode(signals(wavs))).cpu()
         return tokens if is_batch else tokens[0]
 
     def resynthesise(self, target: torch.Tensor | np.ndarray) -> Extraction:
@@ -191,9 +186,10 @@ class Extractor(nn.Module):
         Returns:
             As ``extract_with_tokens`` for a mixture of this length.
         """
-        targets, is_batch = _as_batch(target, "target")
-        tokens = self._encode(targets)
-        return _extraction(tokens, self._decode(tokens, targets.shape[-1]), is_batch)
+        targets, is_batch = as_batch(target, "target")
+        heard = signals(targets)
+        made = [(t, self._decode(t, s)) for t, s in zip(self._encode(heard), heard, strict=True)]
+        return _joined(made, is_batch)
 
     @property
     def device(self) -> torch.device:
@@ -201,98 +197,81 @@ class Extractor(nn.Module):
 
     @torch.inference_mode()
     def _extract(
-        self, segment: Segment, samples: int, enrolments: torch.Tensor
-    ) -> tuple[torch.Tensor, Iterator[torch.Tensor]]:
-        """Tokens [B, N, K], and the speech [B, T] in parts, of mixtures that ``segment`` reads."""
-        used = enrolments[:, : self.regi_length]
-        if used.shape[-1] < self.grid.window:
-            raise ValueError(f"the enrolment needs at least {self.grid.window} samples, got {used.shape[-1]}")
-        if not bool(used.any(dim=-1).all()):
-            raise ValueError("the enrolment is silent in the part that is used: there is nobody to follow")
-        used = used.to(self.device)
+        self, mixtures: Sequence[Signal], enrolments: Sequence[torch.Tensor]
+    ) -> list[tuple[torch.Tensor, Iterator[torch.Tensor]]]:
+        """Tokens [N, K] of each mixture, on the device, and the speech in parts."""
+        used = [self._used(enrolment) for enrolment in enrolments]
+        whole = [len(enrolment) // self.grid.hop * self.grid.hop for enrolment in used]
         if self.cutting.is_published:
-            around = used = F.pad(used, (0, self.regi_length - used.shape[-1]))
-        else:  # a multiple of the hop before the mixture, so that it starts where a frame starts
-            around = used[:, : used.shape[-1] // self.grid.hop * self.grid.hop]
+            whole = [self.regi_length] * len(used)  # else the mixture starts where a frame starts
+        cut = [Piece(number, 0, len(enrolment), slice(None)) for number, enrolment in enumerate(used)]
+
+        def predict(pieces: torch.Tensor, batch: list[Piece]) -> torch.Tensor:
+            around = torch.stack([used[piece.signal][: whole[piece.signal]] for piece in batch])
+            encoded = self.front_end.encode_mixture(pieces, around.to(self.device))
+            return self.network(encoded, torch.stack([followed[piece.signal] for piece in batch])).argmax(dim=-1)
+
         with autocast(self.device, self.precision):
-            enrolment_tokens = self.front_end.encode(used)
+            followed = self._by_pieces(cut, signals(used), lambda wavs, _: self.front_end.encode(wavs))
+            cut = self._cut(mixtures)
+            tokens = self._by_pieces(cut, mixtures, predict, alike=lambda piece: len(used[piece.signal]))
+        return [(t, self._decode(t, mixture)) for t, mixture in zip(tokens, mixtures, strict=True)]
 
-            def predict(pieces: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-                encoded = self.front_end.encode_mixture(pieces, around[rows])
-                return self.network(encoded, enrolment_tokens[rows]).argmax(dim=-1)
-
-            tokens, is_silent = self._piece_by_piece(segment, samples, len(used), predict)
-        parts = self._decode(tokens, samples)
-        if not self.cutting.is_published:
-            return tokens, (part * ~is_silent[:, None] for part in parts)
-        return tokens, parts
+    def _used(self, enrolment: torch.Tensor) -> torch.Tensor:
+        """What is heard of an enrolment, [R]."""
+        used = enrolment[: self.regi_length]
+        if len(used) < self.grid.window:
+            raise ValueError(f"the enrolment needs at least {self.grid.window} samples, got {len(used)}")
+        if not bool(used.any()):
+            raise ValueError("the enrolment is silent in the part that is used: there is nobody to follow")
+        return F.pad(used, (0, self.regi_length - len(used) if self.cutting.is_published else 0))
 
     @torch.inference_mode()
-    def _encode(self, wavs: torch.Tensor) -> torch.Tensor:
-        def tokenise(pieces: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-            return self.tokenizer.encode(pieces)
+    def _encode(self, heard: Sequence[Signal]) -> list[torch.Tensor]:
+        return self._by_pieces(self._cut(heard), heard, lambda wavs, _: self.tokenizer.encode(wavs))
 
-        return self._piece_by_piece(_segments_of(wavs), wavs.shape[-1], len(wavs), tokenise)[0]
+    def _cut(self, heard: Sequence[Signal]) -> list[Piece]:
+        return [piece for number, signal in enumerate(heard) for piece in self.cutting.cut(signal.samples, number)]
 
-    def _piece_by_piece(
+    def _by_pieces(
         self,
-        segment: Segment,
-        samples: int,
-        batch: int,
-        tokens_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Read pieces, ``batch_pieces`` at a time, and join what ``tokens_of`` them, and of their rows, keeps.
+        cut: Sequence[Piece],
+        heard: Sequence[Signal],
+        tokens_of: Callable[[torch.Tensor, list[Piece]], torch.Tensor],
+        *,
+        alike: Callable[[Piece], Hashable] = lambda piece: None,
+    ) -> list[torch.Tensor]:
+        """Tokens [N, K] of each signal: what is kept of its pieces, which are read and computed a batch at a time."""
 
-        Returns:
-            [B, N, K], and [B], True where all that was read is zero.
-        """
-        cut = self.cutting.cut(samples)
-        is_silent = torch.ones(batch, dtype=torch.bool, device=self.device)
-        found = []
-        step = max(1, self.batch_pieces // batch)
-        for first in range(0, len(cut.starts), step):
-            group = [segment(start, cut.length) for start in cut.starts[first : first + step]]
-            group = [F.pad(part, (0, cut.length - part.shape[-1])) for part in group]
-            pieces = torch.stack(group, dim=1).to(self.device)  # [B, P, T]
-            is_silent &= ~pieces.any(dim=-1).any(dim=-1)
-            rows = torch.arange(batch, device=self.device).repeat_interleave(len(group))
-            split = zip(pieces.flatten(0, 1).split(self.batch_pieces), rows.split(self.batch_pieces), strict=True)
-            tokens = torch.cat([tokens_of(*part) for part in split]).unflatten(0, (batch, len(group)))
-            found += [tokens[:, i, begin:end] for i, (begin, end) in enumerate(cut.kept[first : first + step])]
-        return torch.cat(found, dim=1), is_silent
+        def read() -> Iterator[tuple[torch.Tensor, list[Piece]]]:
+            for batch in batches(cut, samples=self.batch_samples, alike=alike):
+                yield torch.stack([heard[piece.signal].read(piece) for piece in batch]), batch
 
-    def _decode(self, tokens: torch.Tensor, samples: int) -> Iterator[torch.Tensor]:
-        """[B, N, K] to parts of [B, at most ``samples``]: as one, or in the pieces of the published cut."""
-        done = 0
-        for together in tokens.split(self.cutting.decoded_together(tokens.shape[1]), dim=1):
-            parts = self.vocoder.parts(together)
-            while True:
-                with torch.inference_mode(), autocast(self.device, self.precision):  # not where others go on
-                    wav = next(parts, None)
-                if wav is None:
-                    break
-                yield wav[:, : samples - done]
-                done += wav.shape[-1]
+        found: list[list[torch.Tensor]] = [[] for _ in heard]
+        for wavs, batch in ahead(read()):
+            for piece, tokens in zip(batch, tokens_of(wavs.to(self.device), batch), strict=True):
+                found[piece.signal].append(tokens[piece.kept])
+        return [torch.cat(kept) for kept in found]
+
+    def _decode(self, tokens: torch.Tensor, signal: Signal) -> Iterator[torch.Tensor]:
+        """[N, K] to parts of [at most T]: decoded as one, or in the pieces of the published cut."""
+        together = self.cutting.decoded_together(len(tokens))
+        if together == len(tokens):
+            parts = (part[0] for part in self.vocoder.parts(tokens[None]))
+        else:
+            size = max(1, self.batch_samples // (together * self.grid.hop))
+            parts = (self.vocoder.decode(rows).flatten() for rows in tokens.unflatten(0, (-1, together)).split(size))
+        left, is_silent = signal.samples, signal.is_silent and not self.cutting.is_published
+        while True:
+            with torch.inference_mode(), autocast(self.device, self.precision):  # not where others go on
+                wav = next(parts, None)
+            if wav is None:
+                break
+            yield (torch.zeros_like(wav) if is_silent else wav)[:left]
+            left -= len(wav)
 
 
-def _segments_of(wavs: torch.Tensor) -> Segment:
-    return lambda start, length: wavs[:, start : start + length]
-
-
-def _extraction(tokens: torch.Tensor, parts: Iterator[torch.Tensor], is_batch: bool) -> Extraction:
-    wav, tokens = torch.cat([part.float().cpu() for part in parts], dim=-1), tokens.cpu()
+def _joined(made: Sequence[tuple[torch.Tensor, Iterator[torch.Tensor]]], is_batch: bool) -> Extraction:
+    wav = torch.stack([torch.cat([part.float().cpu() for part in parts]) for _, parts in made])
+    tokens = torch.stack([tokens.cpu() for tokens, _ in made])
     return Extraction(wav, tokens) if is_batch else Extraction(wav[0], tokens[0])
-
-
-def _as_batch(wav: torch.Tensor | np.ndarray, name: str) -> tuple[torch.Tensor, bool]:
-    """[T] or [B, T] as a float32 batch, and whether it was one."""
-    wav = torch.as_tensor(wav)
-    if not wav.is_floating_point():
-        raise ValueError(f"the {name} must be floating point in [-1, 1], got {wav.dtype}")
-    if wav.ndim not in (1, 2):
-        raise ValueError(f"the {name} must be [T] or [B, T], got {list(wav.shape)}")
-    if wav.numel() == 0:
-        raise ValueError(f"the {name} holds no samples")
-    if not bool(wav.isfinite().all()):
-        raise ValueError(f"the {name} holds samples that are not finite (NaN or infinite)")
-    return wav.float().reshape(-1, wav.shape[-1]), wav.ndim == 2

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from models import load_extractor
-from models.interfaces import TargetExtractor, TokenExtractor
+from models.interfaces import Source, TargetExtractor, TokenExtractor
 from models.tselm.extractor import Extractor
 from modules.frames import FrameGrid
 from tests.toy import RECIPE, REFERENCE, expected, read, settings
@@ -108,13 +110,13 @@ def test_any_piece_length_gives_the_same_within_the_contexts_reach(piece_seconds
     )  # it would show if it failed
 
 
-@pytest.mark.parametrize("batch_pieces", [1, 100])
-def test_the_batch_of_pieces_changes_nothing_but_rounding(aligned, batch_pieces: int) -> None:
+@pytest.mark.parametrize("batch_seconds", [0, 300])
+def test_the_batch_of_pieces_changes_nothing_but_rounding(aligned, batch_seconds: int) -> None:
     mixture, enrolment = read("mix_clean", "utt3")[0, :120000], read("aux_s1", "utt3")[0]
     before = aligned.extract(mixture, enrolment)
-    aligned.batch_pieces, kept = batch_pieces, aligned.batch_pieces
+    aligned.batch_samples, kept = 16000 * batch_seconds, aligned.batch_samples
     out = aligned.extract(mixture, enrolment)
-    aligned.batch_pieces = kept
+    aligned.batch_samples = kept
     torch.testing.assert_close(out, before, rtol=0, atol=1e-4)
 
 
@@ -186,7 +188,7 @@ def test_settings_that_cannot_work_are_refused() -> None:
         known(piece_seconds=40.0, context_seconds=1.0)
     with pytest.raises(ValueError, match="got 'whole'"):
         known(chunking="whole")
-    with pytest.raises(ValueError, match="got 8, 0 and 0.5"):
+    with pytest.raises(ValueError, match="got 0, 0.5 and 24"):
         known(piece_seconds=0)
 
 
@@ -222,7 +224,7 @@ def test_a_batch_has_the_tokens_of_its_rows(aligned: Extractor) -> None:
 
 @pytest.mark.parametrize("chunking", ["aligned", "published"])
 def test_a_stream_gives_the_same_numbers_and_reads_a_batch_of_pieces_at_a_time(chunking: str) -> None:
-    system = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(chunking=chunking, batch_pieces=2))
+    system = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(chunking=chunking, batch_seconds=6))
     mixture, enrolment = read("mix_clean", "utt3")[0], read("aux_s1", "utt3")[0]
     whole = system.extract_with_tokens(mixture, enrolment)
     lengths = []
@@ -232,17 +234,41 @@ def test_a_stream_gives_the_same_numbers_and_reads_a_batch_of_pieces_at_a_time(c
         return mixture[start : start + length]
 
     system.vocoder.piece_frames = 100
-    tokens, parts = system.stream(segment, len(mixture), enrolment)
+    ((tokens, parts),) = system.stream([Source(segment, len(mixture), enrolment)])
     assert torch.equal(tokens, whole.tokens) and max(lengths) <= 48080
     parts = list(parts)
-    assert len(parts) > 3 and max(len(part) for part in parts) <= 100 * 320
+    longest = 100 * 320 if chunking == "aligned" else 6 * 16000
+    assert len(parts) >= 2 and max(len(part) for part in parts) <= longest
     torch.testing.assert_close(torch.cat(parts), whole.wav, rtol=0, atol=1e-4)
     assert not torch.is_inference_mode_enabled()
 
 
+@pytest.mark.parametrize("chunking", ["aligned", "published"])
+def test_mixtures_in_company_have_the_numbers_that_they_have_alone(chunking: str) -> None:
+    """Of any lengths, of mixtures and of enrolments; those that can be computed together are."""
+    system = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(chunking=chunking))
+    lengths = {"utt0": (50000, 50000), "utt1": (61000, 50000), "utt2": (9000, 20000), "utt3": (48080, 64080)}
+    pairs = [
+        (read("mix_clean", name)[0, :mixture], read("aux_s1", name)[0, :enrolment])
+        for name, (mixture, enrolment) in lengths.items()
+    ]
+    batches = []
+    network = system.network.forward
+    system.network.forward = lambda mixture, memory: (batches.append(len(mixture)), network(mixture, memory))[1]
+    sources = [Source(lambda start, length, m=m: m[start : start + length], len(m), e) for m, e in pairs]
+    together = [(tokens, torch.cat(list(parts))) for tokens, parts in system.stream(sources)]
+    assert batches == ([4, 1, 2] if chunking == "aligned" else [6])
+    for (tokens, wav), (mixture, enrolment) in zip(together, pairs, strict=True):
+        alone = system.extract_with_tokens(mixture, enrolment)
+        assert torch.equal(tokens, alone.tokens)
+        torch.testing.assert_close(wav, alone.wav, rtol=0, atol=1e-4)
+
+
 def test_a_silent_stream_stays_silent(aligned: Extractor) -> None:
-    _, parts = aligned.stream(lambda start, length: torch.zeros(length), 100_000, read("aux_s1", "utt0")[0])
-    assert not torch.cat(list(parts)).any()
+    silence = Source(lambda start, length: torch.zeros(length), 100_000, read("aux_s1", "utt0")[0])
+    speech = dataclasses.replace(silence, read=lambda start, length: read("mix_clean", "utt0")[0, start:][:length])
+    (_, silent), (_, loud) = aligned.stream([silence, speech])
+    assert not torch.cat(list(silent)).any() and torch.cat(list(loud)).any()
 
 
 def test_lower_precision_is_close_and_only_where_it_is_asked_for(aligned: Extractor) -> None:

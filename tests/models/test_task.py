@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
+from models.tselm.task import TOKENS_VERSION, TokenPrediction
 from tests.toy import RECIPE, VARIANTS, expected, read, settings
 from utils.recipe import Recipe
 
@@ -83,3 +88,129 @@ def test_what_is_kept_is_what_would_be_computed(batch) -> None:
     plain = task.evaluate(batch)
     kept = task.evaluate({**batch, "key": torch.tensor([1, 2])})
     assert {name: float(value) for name, (value, _) in plain.items()} == {n: float(v) for n, (v, _) in kept.items()}
+
+
+# --- the token cache ---
+
+KEYS = torch.tensor([3, 2**56 - 1])
+
+
+def cached_task(folder: Path | str, **more: object) -> TokenPrediction:
+    torch.manual_seed(0)
+    return Recipe(RECIPE, overrides=settings(token_cache=folder, **more)).build("task")["task"].eval()
+
+
+@torch.no_grad()
+def values(task: TokenPrediction, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, (value, _) in task.evaluate(batch).items()}
+
+
+def files(folder: Path) -> dict[Path, int]:
+    """Path -> when it was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def forbid_tokenising(task: TokenPrediction, monkeypatch) -> None:
+    monkeypatch.setattr(task.tokenizer, "features", None)
+    monkeypatch.setattr(task.tokenizer.encoder, "forward", None)
+
+
+def test_a_later_run_reads_what_would_be_computed(batch, tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "made" / "on demand"
+    keyed = {**batch, "key": KEYS}
+    first = values(cached_task(folder), keyed)
+    assert first == values(cached_task("null"), batch)
+    written = files(folder)
+    assert sorted(path.name for path in written) == ["cpu-00000000000003.npz", "cpu-ffffffffffffff.npz"]
+    later = cached_task(folder)
+    forbid_tokenising(later, monkeypatch)
+    assert values(later, keyed) == first
+    (inputs, target), (expected_inputs, expected_target) = later._recall(keyed), cached_task("null")._encode(batch)
+    assert torch.equal(target, expected_target) and target.dtype == torch.int64
+    assert all(torch.equal(a, b) for a, b in zip(inputs, expected_inputs, strict=True))
+    assert files(folder) == written
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        dict(tokenizer_precision="bf16"),
+        dict(concat_regi=False),
+        dict(ssl_layers="[3, 1, 7, 12, 18, 23]"),
+        dict(tokenizer="{encoder: {normalize: false}}"),
+        "weights",
+        "version",
+    ],
+    ids=str,
+)
+def test_tokens_of_another_tokenizer_are_never_used(batch, tmp_path, other, monkeypatch) -> None:
+    keyed = {**batch, "key": KEYS}
+    values(cached_task(tmp_path), keyed)
+    written = files(tmp_path)
+    if other == "version":
+        monkeypatch.setattr("models.tselm.task.TOKENS_VERSION", TOKENS_VERSION + 1)
+    changes = other if isinstance(other, dict) else {}
+    if other == "weights":
+        plain = cached_task("null")
+        plain.tokenizer.quantizer.centroids[0, 0, 0] += 1
+        parts = dict(network=plain.network, front_end=plain.front_end, optimizer=plain.make_optimizer)
+        task = TokenPrediction(**parts, token_cache=tmp_path).eval()
+    else:
+        plain, task = cached_task("null", **changes), cached_task(tmp_path, **changes)
+    assert values(task, keyed) == values(plain, batch)
+    now = files(tmp_path)
+    assert len(now) == 4 and now.items() > written.items()
+
+
+def test_a_broken_file_is_made_anew(batch, tmp_path, caplog) -> None:
+    keyed = {**batch, "key": KEYS}
+    first = values(cached_task(tmp_path), keyed)
+    broken, whole = sorted(files(tmp_path))
+    content = broken.read_bytes()
+    written = files(tmp_path)[whole]
+    broken.write_bytes(content[:-50])
+    assert values(cached_task(tmp_path), keyed) == first
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and str(broken) in record.getMessage()
+    assert np.array_equal(np.load(broken)["array"], np.load(io.BytesIO(content))["array"])
+    assert files(tmp_path)[whole] == written
+    assert values(cached_task(tmp_path), keyed) == first and len(caplog.records) == 1
+
+
+def test_tasks_share_a_folder(batch, tmp_path, monkeypatch) -> None:
+    """Each has tokenised one item, as two processes of a run; then both know both, in any order."""
+    keyed = {**batch, "key": KEYS}
+    tasks = [cached_task(tmp_path) for _ in range(2)]
+    for row, task in enumerate(tasks):
+        values(task, {name: value[row : row + 1] for name, value in keyed.items()})
+    assert len(files(tmp_path)) == 2
+    want = values(cached_task("null"), batch)
+    for task in tasks:
+        forbid_tokenising(task, monkeypatch)
+        assert values(task, keyed) == pytest.approx(want, rel=1e-6)
+        turned = {name: value.flip(0) for name, value in keyed.items()}
+        assert values(task, turned) == pytest.approx(want, rel=1e-6)
+
+
+def test_only_what_is_missing_is_tokenised(batch, tmp_path, monkeypatch) -> None:
+    keyed = {**batch, "key": KEYS}
+    values(cached_task(tmp_path), {name: value[1:] for name, value in keyed.items()})
+    task, heard = cached_task(tmp_path), []
+    monkeypatch.setattr(task, "_encode", lambda part: heard.append(part) or TokenPrediction._encode(task, part))
+    assert values(task, keyed) == pytest.approx(values(cached_task("null"), batch), rel=1e-6)
+    (part,) = heard
+    assert all(torch.equal(part[role], batch[role][:1]) for role in batch)
+    assert len(files(tmp_path)) == 2
+
+
+def test_without_the_key_nothing_is_written(batch, tmp_path) -> None:
+    values(cached_task(tmp_path), batch)
+    assert files(tmp_path) == {}
+
+
+def test_a_token_cache_that_cannot_be_is_refused_at_the_start(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=f"token_cache: cannot write into {tmp_path}/file"):
+        cached_task(tmp_path / "file")
+    with pytest.raises(ValueError, match="token_cache .* mix_continuous"):
+        cached_task(tmp_path, mix_continuous=True)
