@@ -10,7 +10,8 @@ from benchmarks.baseline import PlainTokenizer
 from benchmarks.measure import Row, matmul_peak, parser, prepare, show, side_by_side
 from benchmarks.parts import LAYERS, random_parts, speech
 from modules.losses import token_cross_entropy
-from utils.precision import autocast
+from utils.descent import Descent
+from utils.progress import Averages
 from utils.recipe import Recipe
 
 
@@ -40,21 +41,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def our_step(task, batch, precision: str, device: torch.device):
     """What the trainer does in a step."""
-    (optimizer,) = task.optimizers().values()
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    descent = Descent(task.optimizers(), device, precision=precision)
+    averages = Averages()
     task.train()
-
-    def step() -> None:
-        with autocast(device, precision):
-            (objective,) = task.objectives(batch, task.networks())
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(objective.loss).backward()
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(task.network.parameters(), float("inf"))
-        scaler.step(optimizer)
-        scaler.update()
-
-    return step
+    return lambda: descent.step(task, task.networks(), iter([batch]), averages)
 
 
 def plain_step(tokenizer: PlainTokenizer, network: torch.nn.Module, batch, device: torch.device):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
@@ -42,7 +43,7 @@ class NearestCentroid(nn.Module):
 
     @torch.no_grad()
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Tokens of the features, always compared in float32.
+        """Tokens of the features, always compared in float32, and never in TF32.
 
         Args:
             features: K tensors [B, N, D], in the order of the codebooks.
@@ -52,7 +53,7 @@ class NearestCentroid(nn.Module):
         """
         if len(features) != self.num_codebooks:
             raise ValueError(f"{self.num_codebooks} codebooks cannot quantise {len(features)} layers")
-        with torch.autocast(self.centroids.device.type, enabled=False):
+        with torch.autocast(self.centroids.device.type, enabled=False), _without_tf32():
             tokens = [self._nearest(x.float(), k) for k, x in enumerate(features)]
         return torch.stack(tokens, dim=-1)
 
@@ -66,3 +67,15 @@ class NearestCentroid(nn.Module):
             distances = torch.addmm(self.squared_norms[k], part, self.centroids[k].T, alpha=-2)
             nearest[start : start + self.chunk] = distances.argmin(dim=-1)
         return nearest.view(x.shape[:-1])
+
+
+@contextlib.contextmanager
+def _without_tf32() -> Iterator[None]:
+    """CUDA's products have all bits of float32, whatever the rest of the program allows."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "ieee"
+        yield
+    finally:
+        matmul.fp32_precision = before

@@ -100,6 +100,26 @@ def test_two_processes_equal_one(tmp_path, corpus, how: str) -> None:
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-5)
 
 
+def measured(folder: Path) -> list[dict[str, object]]:
+    """What a run logged, but for the time that it took."""
+    lines = [json.loads(line) for line in (folder / "log/metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("time", "items_per_second")} for line in lines]
+
+
+def test_with_tokens_of_an_earlier_run_all_numbers_are_the_same(tmp_path, corpus, whole) -> None:
+    """And with those that the run itself has kept."""
+    kept = None
+    for name in ("cold", "warm"):
+        done = call(*command(tmp_path / name, corpus, token_cache=tmp_path / "tokens"))
+        assert done.returncode == 0, done.stderr
+        assert measured(tmp_path / name) == measured(whole)
+        a, b = weights(tmp_path / name), weights(whole)
+        assert all(torch.equal(a[n], b[n]) for n in b)
+        files = {path: path.stat().st_mtime_ns for path in (tmp_path / "tokens").rglob("*.npz")}
+        assert len(files) == 3 and kept in (None, files)
+        kept = files
+
+
 @pytest.mark.parametrize("recipe", ["tselm_l", "tselm_l_hybrid", "tselm_l_nocat"])
 def test_every_recipe_trains_at_toy_size(tmp_path, corpus, recipe: str) -> None:
     """From its real file; and its checkpoint is one that inference.py reads."""
@@ -131,6 +151,7 @@ def test_every_recipe_trains_at_toy_size(tmp_path, corpus, recipe: str) -> None:
         (dict(gpus="cuda:7"), "this machine has"),
         (dict(gpus="[cpu, cpu, cpu]"), "cannot be divided over 3 processes"),
         (dict(precision="fp12"), "fp12"),
+        (dict(token_cache="/dev/null/tokens"), "token_cache: cannot write into /dev/null/tokens"),
     ],
 )
 def test_mistakes_are_one_line_that_names_them(tmp_path, corpus, change: dict, message: str) -> None:

@@ -75,17 +75,42 @@ class Averages:
     """Means of the metrics since the last line in the log, kept on the device: reading one makes the host wait."""
 
     sums: dict[str, torch.Tensor] = field(default_factory=lambda: defaultdict(float))
-    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    counts: dict[str, int | torch.Tensor] = field(default_factory=lambda: defaultdict(int))
 
-    def add(self, name: str, value: torch.Tensor) -> None:
-        self.sums[name] = self.sums[name] + value.detach().float()
-        self.counts[name] += 1
+    def add(self, name: str, value: torch.Tensor, *, where: torch.Tensor | None = None) -> None:
+        """Take in a scalar; with ``where``, a bool on the same device, only if that is true."""
+        value = value.detach().float()
+        self.sums[name] = self.sums[name] + (value if where is None else value.masked_fill(~where, 0.0))
+        self.counts[name] = self.counts[name] + (1 if where is None else where)
 
     def pop(self) -> dict[str, float]:
-        """The means over all processes."""
+        """The means over all processes; NaN where nothing was taken in."""
         names = sorted(self.sums)
         if not names:
             return {}
         totals = distributed.sum_over_processes(torch.stack([self.sums[n] / self.counts[n] for n in names]))
         self.sums.clear(), self.counts.clear()
         return dict(zip(names, (totals / distributed.world_size()).tolist(), strict=True))
+
+
+@dataclass
+class Skipped:
+    """Counts the steps that were not taken, on the device: reading them makes the host wait.
+
+    Attributes:
+        counts: optimizer -> steps skipped since the last reading, steps skipped in a row, and the longest such row.
+    """
+
+    counts: dict[str, tuple[torch.Tensor | int, ...]] = field(default_factory=dict)
+
+    def add(self, name: str, skipped: torch.Tensor) -> None:
+        """Take in whether a step of this optimizer was skipped, a bool."""
+        new, row, longest = self.counts.get(name, (0, 0, 0))
+        row = (row + skipped) * skipped
+        self.counts[name] = (new + skipped, row, row.clamp(min=longest))
+
+    def pop(self) -> dict[str, tuple[int, int]]:
+        """Of each optimizer the steps skipped since the last reading, and the longest row of them ever."""
+        read = {name: (int(new), int(longest)) for name, (new, _, longest) in self.counts.items()}
+        self.counts = {name: (0, row, longest) for name, (_, row, longest) in self.counts.items()}
+        return read

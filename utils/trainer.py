@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from utils import checkpoint, distributed
+from utils.descent import Descent, load_optimizer
 from utils.logging import NoLog, RunLog
 from utils.precision import autocast, require_known
 from utils.progress import Averages, Progress, StopRequest
@@ -46,15 +47,17 @@ class Trainer:
     Args:
         epochs: how many.
         seed: of what is random in a step, dropout for example.
-        precision: ``fp32``, or ``bf16`` or ``fp16`` for autocast in the forward pass (fp16 with loss scaling).
+        precision: ``fp32``, ``tf32`` (which differs on CUDA only), or ``bf16`` or ``fp16`` for autocast in the forward
+            pass (fp16 with loss scaling).
         accumulate: micro-batches of a step.
         clip_norm: the gradient's norm is cut to this; None leaves it.
         schedule: of the learning rates, asked once an epoch.
         best_metric: validation metric, lower is better, that the schedule and ``best.pth`` go by.
-        log_interval: steps between lines in the log.
+        log_interval: steps between lines in the log; only then does the host wait for the device.
         save_interval: steps between checkpoints within an epoch; None saves at the end of each epoch only.
         first_evaluation: batches of validation before the first step, to find faults early; 0 for none.
-        max_skipped: steps in a row with a gradient that is not finite, before it is an error.
+        max_skipped: steps in a row with a gradient that is not finite, before it is an error. It is seen when the next
+            line is logged, or before a checkpoint is written.
     """
 
     def __init__(
@@ -143,17 +146,22 @@ class _Run:
         self.progress = Progress()
         self.optimizers = task.optimizers()
         self.initial_rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
-        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+        self.descent = Descent(
+            self.optimizers,
+            device,
+            precision=settings.precision,
+            accumulate=settings.accumulate,
+            clip_norm=settings.clip_norm,
+        )
         # Read once: it costs a pass over all frozen weights.
         self.digests = {name: part.digest() for name, part in task.frozen().items()}
-        self.skipped_in_a_row = 0
 
     # -- state ---------------------------------------------------------------------------------------------------
 
     def sources(self) -> dict[str, checkpoint.Stateful]:
         """What a checkpoint holds beside the trained tensors."""
         named = {f"optimizer.{name}": optimizer for name, optimizer in self.optimizers.items()}
-        named |= {"scaler": self.scaler, "progress": self.progress}
+        named |= {"scaler": self.descent.scaler, "progress": self.progress}
         return named | ({"schedule": self.settings.schedule} if self.settings.schedule else {})
 
     def content(self) -> dict[str, Any]:
@@ -166,6 +174,7 @@ class _Run:
         }
 
     def save_last(self) -> None:
+        self.count_skipped()
         if distributed.is_main():
             state = {name: source.state_dict() for name, source in self.sources().items()}
             checkpoint.save(self.ckpt_path / "last.pth", {**self.content(), "state": state})
@@ -187,8 +196,11 @@ class _Run:
             if missing := self.sources().keys() - saved["state"].keys():
                 raise ValueError(f"{path} holds no state of {', '.join(sorted(missing))}: it is from another recipe")
             for name, source in self.sources().items():
-                if saved["state"][name]:  # a loss scaler that was not used saves nothing
-                    source.load_state_dict(saved["state"][name])
+                state = saved["state"][name]
+                if isinstance(source, torch.optim.Optimizer):
+                    load_optimizer(source, state)
+                elif state:  # a loss scaler that was not used saves nothing
+                    source.load_state_dict(state)
             if self.progress.step_in_epoch and saved["steps_per_epoch"] != self.train_data.steps_per_epoch:
                 raise ValueError(
                     f"{path} is from the middle of an epoch of {saved['steps_per_epoch']} steps, the recipe now gives "
@@ -252,8 +264,9 @@ class _Run:
                 bar.update()
                 at_interval = progress.step % settings.log_interval == 0 or progress.step_in_epoch == total
                 if at_interval:
-                    now = time.perf_counter()
+                    self.count_skipped()
                     values = averages.pop()
+                    now = time.perf_counter()
                     values["items_per_second"] = items * distributed.world_size() / (now - since)
                     values |= {f"lr_{name}": o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
                     values["skipped"] = progress.skipped
@@ -268,50 +281,18 @@ class _Run:
 
     def train_step(self, batches: Iterator[Batch], averages: Averages) -> int:
         """One step of every optimizer; returns the items that this process contributed."""
-        settings = self.settings
-        seed_everything(settings.seed, self.progress.step, distributed.rank())
-        items = 0
-        for micro in range(settings.accumulate):
-            batch = self.to_device(next(batches))
-            items += len(next(iter(batch.values())))
-            last = micro == settings.accumulate - 1
-            with distributed.without_sync(list(self.networks.values()), active=not last):
-                objectives = iter(self.task.objectives(batch, self.networks))
-                while True:
-                    with autocast(self.device, self.settings.precision):
-                        objective = next(objectives, None)
-                    if objective is None:
-                        break
-                    if micro == 0:
-                        self.optimizers[objective.optimizer].zero_grad(set_to_none=True)
-                    self.scaler.scale(objective.loss / settings.accumulate).backward()
-                    for name, value in objective.metrics.items():
-                        averages.add(name, value)
-                    if last:
-                        self.descend(objective.optimizer, averages)
-        if self.scaler.is_enabled():
-            self.scaler.update()
-        return items
+        seed_everything(self.settings.seed, self.progress.step, distributed.rank())
+        return self.descent.step(self.task, self.networks, batches, averages)
 
-    def descend(self, name: str, averages: Averages) -> None:
-        """Clip and step, or skip the step where the gradient is not finite, in all processes alike."""
-        optimizer = self.optimizers[name]
-        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        self.scaler.unscale_(optimizer)
-        limit = self.settings.clip_norm
-        norm = torch.nn.utils.clip_grad_norm_(parameters, float("inf") if limit is None else limit)
-        if not bool(norm.isfinite()):
-            self.progress.skipped += 1
-            self.skipped_in_a_row += 1
-            if self.skipped_in_a_row >= self.settings.max_skipped:
+    def count_skipped(self) -> None:
+        """Read from the device how many steps were skipped; all processes find the same."""
+        for name, (new, longest) in self.descent.skipped.pop().items():
+            self.progress.skipped += new
+            if longest >= self.settings.max_skipped:
                 raise FloatingPointError(
-                    f"the gradient of {name} was not finite in {self.skipped_in_a_row} steps in a row, up to step "
-                    f"{self.progress.step + 1}: lower the learning rate, clip the gradient, or use fp32 or bf16"
+                    f"the gradient of {name} was not finite in {longest} steps in a row, as seen at step "
+                    f"{self.progress.step}: lower the learning rate, clip the gradient, or use fp32 or bf16"
                 )
-            return
-        self.skipped_in_a_row = 0
-        averages.add(f"grad_norm_{name}", norm)
-        self.scaler.step(optimizer)
 
     @torch.no_grad()
     def evaluate(self, *, limit: int | None, kind: str) -> dict[str, float]:
@@ -321,7 +302,7 @@ class _Run:
         counts: dict[str, int] = defaultdict(int)
         batches = self.valid_data.batches(rank=distributed.rank(), world_size=distributed.world_size(), limit=limit)
         for number, batch in enumerate(tqdm(batches, desc=kind, leave=False, disable=not distributed.is_main())):
-            batch = self.to_device(batch)
+            batch = self.descent.to_device(batch)
             with autocast(self.device, self.settings.precision):
                 for name, (total, count) in self.task.evaluate(batch).items():
                     sums[name] = sums.get(name, 0) + total.double()
@@ -352,6 +333,3 @@ class _Run:
         if not at_interval:
             return False
         return bool(distributed.sum_over_processes(torch.tensor(float(self.stop.requested), device=self.device)))
-
-    def to_device(self, batch: Batch) -> Batch:
-        return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}

@@ -34,6 +34,28 @@ def test_autocast_does_not_change_tokens() -> None:
     assert torch.equal(mixed, quantizer([features]))
 
 
+@pytest.mark.parametrize("around", ["tf32", "ieee", "none"])
+def test_products_are_compared_with_all_bits_whatever_the_caller_allows(monkeypatch, around: str) -> None:
+    """The setting is for CUDA, and can be read without it."""
+    found, product, matmul = [], torch.addmm, torch.backends.cuda.matmul
+
+    def addmm(*args, **kwargs):
+        found.append(matmul.fp32_precision)
+        return product(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "addmm", addmm)
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = around
+        NearestCentroid([torch.eye(4)])([torch.zeros(1, 2, 4)])
+        assert found == ["ieee"] and matmul.fp32_precision == around
+        with pytest.raises(ValueError, match="4 dimensions"):
+            NearestCentroid([torch.eye(4)])([torch.zeros(1, 2, 3)])
+        assert matmul.fp32_precision == around
+    finally:
+        matmul.fp32_precision = before
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="of one shape"):
         NearestCentroid([torch.zeros(5, 4), torch.zeros(6, 4)])

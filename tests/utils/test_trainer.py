@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from data.loading import EvalBatches, TrainBatches
+from tests.no_sync import NoSync
 from utils import distributed
+from utils.descent import Descent
 from utils.progress import StopRequest
 from utils.schedule import NewBob
 from utils.task import Media, Objective, Task
-from utils.trainer import Trainer
+from utils.trainer import Trainer, _Run
 
 CPU = torch.device("cpu")
 
@@ -36,18 +39,19 @@ class Numbers(Dataset):
 
 
 class Regression(Task):
-    def __init__(self, dropout: float = 0.3, lr: float = 0.01) -> None:
+    def __init__(self, dropout: float = 0.3, lr: float = 0.01, fused: bool = True) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Linear(4, 16), nn.Dropout(dropout), nn.ReLU(), nn.Linear(16, 1))
         self.lr = lr
+        self.fused = fused
         self.micro_batches: list[int] = []
 
     def networks(self):
         return {"net": self.net}
 
     def optimizers(self):
-        return {"net": torch.optim.AdamW(self.net.parameters(), lr=self.lr)}
+        return {"net": torch.optim.AdamW(self.net.parameters(), lr=self.lr, fused=self.fused)}
 
     def objectives(self, batch, networks):
         self.micro_batches.append(len(batch["x"]))
@@ -205,16 +209,86 @@ def test_a_gan_trains_in_the_same_loop(tmp_path) -> None:
     assert not part.finished and same(again.generator, task.generator)
 
 
-def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path) -> None:
-    task = fit(tmp_path, data=Numbers(26, poison=((0, 9),)))
+@pytest.mark.parametrize("fused", [True, False])
+def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, fused: bool) -> None:
+    task = fit(tmp_path, Regression(fused=fused), data=Numbers(26, poison=((0, 9),)))
     assert all(bool(p.isfinite().all()) for p in task.net.parameters())
     assert [line["skipped"] for line in lines(tmp_path, "train")] == [0, 1, 1, 1, 1, 1]
+    assert [line["grad_norm_net"] is None for line in lines(tmp_path, "train")] == [False, True] + [False] * 4
 
 
-def test_too_many_such_steps_in_a_row_are_an_error(tmp_path) -> None:
-    poison = tuple((0, i) for i in range(8, 26))
-    with pytest.raises(FloatingPointError, match="2 steps in a row, up to step 3"):
-        fit(tmp_path, data=Numbers(26, poison=poison), max_skipped=2)
+def test_a_checkpoint_between_two_lines_of_the_log_counts_what_was_skipped(tmp_path) -> None:
+    """Also of a run that was stopped there: in steps 2, 4 and 5 of 6."""
+    settings = dict(data=Numbers(50, poison=((0, 9), (0, 25), (0, 33))), epochs=1, log_interval=3)
+    whole = fit(tmp_path / "whole", **settings)
+    fit(tmp_path / "part", stop=StopAfter(4), **settings)
+    assert torch.load(tmp_path / "part/ckpt/last.pth", weights_only=True)["state"]["progress"]["skipped"] == 2
+    part = fit(tmp_path / "part", **settings)
+    assert same(whole.net, part.net)
+    assert [line["skipped"] for line in lines(tmp_path / "whole", "train")] == [1, 3]
+    assert [line["skipped"] for line in lines(tmp_path / "part", "train")] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("more", "seen", "saved"),
+    [
+        (dict(log_interval=1), 3, None),
+        (dict(log_interval=5), 5, None),
+        (dict(log_interval=50), 7, None),
+        (dict(log_interval=5, save_interval=2), 4, 2),
+        (dict(log_interval=5, save_interval=4), 4, None),
+        (dict(log_interval=5, stop=StopAfter(4)), 4, None),
+    ],
+)
+def test_too_many_such_steps_in_a_row_are_an_error(tmp_path, more: dict, seen: int, saved: int | None) -> None:
+    """Steps 2 and 3 of 7: it is seen with the next line of the log, and no checkpoint is written beyond."""
+    data = Numbers(58, poison=tuple((0, i) for i in range(8, 24)))
+    with pytest.raises(FloatingPointError, match=f"2 steps in a row, as seen at step {seen}:"):
+        fit(tmp_path, data=data, max_skipped=2, **more)
+    last = tmp_path / "ckpt/last.pth"
+    assert last.exists() is (saved is not None)
+    if saved:
+        progress = torch.load(last, weights_only=True)["state"]["progress"]
+        assert (progress["step"], progress["skipped"]) == (saved, 1)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_host_waits_for_the_device_only_where_it_logs(tmp_path, monkeypatch, fused: bool) -> None:
+    """A fused optimizer's first step aside."""
+    guard = NoSync(active=False)
+    step, look = Descent.step, _Run.count_skipped
+    taken = []
+
+    def guarded(self, *args):
+        guard.active = bool(taken)
+        taken.append(1)
+        return step(self, *args)
+
+    def at_interval(self):
+        guard.active = False
+        look(self)
+
+    monkeypatch.setattr(Descent, "step", guarded)
+    monkeypatch.setattr(_Run, "count_skipped", at_interval)
+    expected = contextlib.nullcontext() if fused else pytest.raises(AssertionError, match="would wait")
+    with guard, expected:
+        data = Numbers(58, poison=((0, 17), (0, 40)))
+        fit(tmp_path, Regression(fused=fused), data=data, epochs=1, log_interval=3, accumulate=2, clip_norm=1.0)
+    assert len(taken) == (7 if fused else 2)
+
+
+def test_a_checkpoint_of_a_plain_optimizer_is_continued_with_a_fused_one(tmp_path) -> None:
+    whole, part = fit(tmp_path / "whole", Regression(fused=False)), Regression(fused=False)
+    fit(tmp_path / "part", part, stop=StopAfter(4))
+    again = fit(tmp_path / "part", Regression(fused=True))
+    saved = torch.load(tmp_path / "part/ckpt/last.pth", weights_only=True)["state"]["optimizer.net"]
+    assert saved["param_groups"][0]["fused"] is True
+    for a, b in zip(whole.net.parameters(), again.net.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_tf32_is_fp32_on_a_cpu(tmp_path) -> None:
+    assert same(fit(tmp_path / "tf32", precision="tf32").net, fit(tmp_path / "fp32").net)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

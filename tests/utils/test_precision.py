@@ -1,0 +1,97 @@
+"""The settings can be read without a GPU; what they do needs one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from utils.precision import DTYPES, autocast, float32_products, require_known
+
+CPU = torch.device("cpu")
+PRODUCTS = {"fp32": "ieee", "tf32": "tf32", "bf16": "ieee", "fp16": "ieee"}
+BACKENDS = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+
+
+def found() -> list[str]:
+    return [backend.fp32_precision for backend in BACKENDS]
+
+
+@pytest.fixture(params=["as torch has it", "all", "none", "from above"])
+def outside(request):
+    """Settings that a program may have made before: with either of torch's two interfaces, or with none."""
+    before, above = found(), torch.backends.fp32_precision
+    if request.param in ("all", "none"):  # what some libraries do when they are imported, and what undoes it
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = request.param == "all"
+    elif request.param == "from above":
+        for backend in BACKENDS:
+            backend.fp32_precision = "none"
+        torch.backends.fp32_precision = "tf32"
+    yield found()
+    torch.backends.fp32_precision = above
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
+    for backend, setting in zip(BACKENDS, before, strict=True):
+        backend.fp32_precision = setting
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+@pytest.mark.parametrize("around", DTYPES)
+def test_a_context_says_how_to_compute_whatever_holds_around_it(outside, around: str, precision: str) -> None:
+    x = torch.ones(2, 2)
+    with autocast(CPU, around):
+        assert found() == [PRODUCTS[around]] * 3 and (x @ x).dtype == DTYPES[around]
+        with autocast(CPU, precision):
+            assert found() == [PRODUCTS[precision]] * 3 and (x @ x).dtype == DTYPES[precision]
+        assert found() == [PRODUCTS[around]] * 3 and (x @ x).dtype == DTYPES[around]
+    assert found() == outside and (x @ x).dtype == torch.float32
+
+
+def test_an_error_in_it_leaves_the_settings_as_they_were(outside) -> None:
+    for context in (autocast(CPU, "tf32"), float32_products("tf32")):
+        with pytest.raises(ZeroDivisionError), context:
+            raise ZeroDivisionError
+        assert found() == outside
+
+
+def test_a_generator_computes_in_it_and_its_caller_does_not(outside) -> None:
+    """As the extractor decodes: the context is entered and left around each part."""
+
+    def parts():
+        for _ in range(2):
+            with torch.inference_mode(), autocast(CPU, "tf32"):
+                settings = found()
+            yield settings
+
+    for inside in parts():
+        assert inside == ["tf32"] * 3 and found() == outside
+
+
+def test_what_older_programs_read_is_the_same_after_it(outside) -> None:
+    def legacy() -> list[object]:
+        read = []
+        for backend in (torch.backends.cuda.matmul, torch.backends.cudnn):
+            try:
+                read.append(backend.allow_tf32)
+            except RuntimeError:  # torch refuses where the two interfaces were mixed
+                read.append("mixed")
+        return read
+
+    before = legacy()
+    with autocast(CPU, "tf32"):
+        pass
+    assert legacy() == before
+
+
+def test_on_a_cpu_tf32_is_fp32() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 64), torch.randn(1, 8, 64)
+    weight = torch.randn(8, 8, 5)
+    results = []
+    for precision in ("fp32", "tf32"):
+        with autocast(CPU, precision):
+            results.append((x @ x, torch.nn.functional.conv1d(y, weight)))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match="one of fp32, tf32, bf16, fp16, got 'fp8'"):
+        require_known("fp8")
