@@ -70,10 +70,10 @@ def train(device: object, args: argparse.Namespace) -> int:
 
     with report_errors(args.debug, delay=0.0 if distributed.is_main() else 3.0) as outcome:
         setup_console(main=distributed.is_main(), file=Path(args.log) / "train.log")
-        make_reproducible()
         recipe = Recipe(args.config_path, overrides=args.override)
         seed_everything(recipe.build("seed")["seed"])  # the initial weights, in all processes alike
         built = recipe.build("task", "train_data", "valid_data", "trainer")
+        make_reproducible()  # now that all libraries are imported
         sizes = ", ".join(
             f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M in {name}"
             for name, net in built["task"].networks().items()

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from utils.machine import device_name
+from utils.seed import make_reproducible
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def prepare(args: argparse.Namespace) -> torch.device:
-    """Threads and random state; returns the device."""
+    """Threads, random state, and true float32 where nothing else is asked for; returns the device."""
+    import speechbrain  # noqa: F401  it allows TF32 as it is imported
+
+    make_reproducible()
     device = torch.device(args.device)
     if device.type == "cpu":
         torch.set_num_threads(args.threads)
@@ -72,6 +77,20 @@ def once(function: Callable[[], object], *, device: torch.device) -> float:
     function()
     _wait(device)
     return time.perf_counter() - since
+
+
+def where_time_goes(function: Callable[[], object], *, device: torch.device, parts: int = 6) -> str:
+    """The operations that take most of a call's time, and the share of each."""
+    is_cuda = device.type == "cuda"
+    activities = [ProfilerActivity.CUDA if is_cuda else ProfilerActivity.CPU]
+    with profile(activities=activities, acc_events=True) as profiler:
+        function()
+        _wait(device)
+    operations = profiler.key_averages()
+    taken = {event.key: event.self_device_time_total if is_cuda else event.self_cpu_time_total for event in operations}
+    whole = sum(taken.values())
+    most = sorted(taken, key=lambda name: -taken[name])[:parts]
+    return ", ".join(f"{name.rpartition('::')[2]} {100 * taken[name] / whole:.0f} %" for name in most)
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype = torch.float32) -> float:

@@ -40,11 +40,11 @@ def build_extractor(config: str, overrides: Sequence[str], device: str = "cpu") 
     from utils.recipe import Recipe
     from utils.seed import make_reproducible
 
-    make_reproducible()
     try:
         model = Recipe(config, overrides=overrides).build("model")["model"]
     except (ValueError, OSError) as error:
         raise Unavailable(str(error)) from error
+    make_reproducible()  # now that all libraries are imported
     if not isinstance(model, TokenExtractor):
         raise Unavailable(f"the model of {config} does not work through tokens")
     return model.to(device)

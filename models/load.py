@@ -33,7 +33,7 @@ def load_extractor(
     Raises:
         FileNotFoundError, ValueError: what is missing or wrong, by name.
     """
-    make_reproducible()
     model = Recipe(config, overrides=overrides).build("model")["model"]
+    make_reproducible()  # now that all libraries are imported
     model.load_checkpoint(checkpoint)
     return model.to(device)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -35,6 +36,8 @@ class WavLM(Frozen):
             the l-th. In a model with pre-norm layers, as WavLM-Large, only the last index (24 there) has the final
             LayerNorm: it is ``last_hidden_state``.
         normalize: bring every utterance to zero mean and unit variance first, as WavLM-Large expects.
+        compiled: let torch.compile make the transformer's code, which takes minutes for each of the first eight
+            lengths of input (and a C++ compiler), for the GPU's sake: on a CPU it is slower than without.
 
     Raises:
         FileNotFoundError: ``source`` looks like a path, and there is no such folder.
@@ -43,12 +46,15 @@ class WavLM(Frozen):
 
     sample_rate = 16000
 
-    def __init__(self, source: str | os.PathLike, *, layers: Sequence[int], normalize: bool = True):
+    def __init__(
+        self, source: str | os.PathLike, *, layers: Sequence[int], normalize: bool = True, compiled: bool = False
+    ):
         super().__init__()
         if not layers or min(layers) < 0 or len(set(layers)) != len(layers):
             raise ValueError(f"layers must be distinct and not negative, got {list(layers)}")
         self.layers = tuple(int(layer) for layer in layers)
         self.normalize = normalize
+        self.compiled = compiled
         self.model, total = _load(source, highest=max(self.layers))
         config = self.model.config
         self.dim: int = config.hidden_size
@@ -98,21 +104,25 @@ class WavLM(Frozen):
             return [x[:, kept] for x in self._one_by_one(wav, lengths)]
         mask = None if lengths is None else length_mask(lengths, wav.shape[-1])
         wav = _normalize(wav, mask) if self.normalize else _silence_padding(wav, mask)
-        return self._hidden_states(self._convolve(wav, repeats_from), lengths, kept)
+        x = self._convolve(wav, repeats_from)
+        if lengths is not None:
+            mask = length_mask(self.grid.frames(lengths), x.shape[1])
+        bias = self._position_bias(x.shape[1]) if self._layers else None
+        hidden_states = _compiled_hidden_states() if self.compiled else WavLM._hidden_states
+        return hidden_states(self, x, bias, mask, kept)
 
-    def _hidden_states(self, x: torch.Tensor, lengths: torch.Tensor | None, kept: slice) -> list[torch.Tensor]:
+    def _hidden_states(
+        self, x: torch.Tensor, bias: torch.Tensor | None, mask: torch.Tensor | None, kept: slice
+    ) -> list[torch.Tensor]:
         """From the convolutions' output, [B, N, C]."""
         encoder = self.model.encoder
         x = self._project(self.model.feature_projection.layer_norm(x))
-        mask = None
-        if lengths is not None:
-            mask = length_mask(self.grid.frames(lengths), x.shape[1])
+        if mask is not None:
             x = x.masked_fill(~mask[..., None], 0)
         x = x + encoder.pos_conv_embed(x)
         if not self.model.config.do_stable_layer_norm:
             x = encoder.layer_norm(x)
         states = {0: x[:, kept]}
-        bias = self._position_bias(x.shape[1]) if len(encoder.layers) else None
         for index, layer in enumerate(self._layers, 1):
             x = layer(x, bias, mask, kept if index == len(self._layers) else ALL)
             if index in self.layers:
@@ -160,10 +170,12 @@ class WavLM(Frozen):
     def _position_bias(self, frames: int) -> torch.Tensor:
         """[H, N, N], for all layers; that of the longest signal so far is kept, and holds those of shorter ones."""
         table = self.model.encoder.layers[0].attention.rel_attn_embed.weight
-        kept = self._kept_bias
-        if kept is None or kept.shape[-1] < frames or kept.device != table.device:
+        kind, kept = table.device.type, self._kept_bias
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else table.dtype
+        if kept is None or kept.shape[-1] < frames or (kept.device, kept.dtype) != (table.device, dtype):
             distance = self.model.config.max_bucket_distance
-            self._kept_bias = kept = relative_position_bias(table, frames, max_distance=distance).contiguous()
+            bias = relative_position_bias(table, frames, max_distance=distance)
+            self._kept_bias = kept = bias.to(dtype).contiguous()
         return kept[:, :frames, :frames]
 
     def _one_by_one(self, wav: torch.Tensor, lengths: torch.Tensor) -> list[torch.Tensor]:
@@ -203,6 +215,11 @@ class _Layer:
 
     def _feed_forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._narrow(self._wide(x))
+
+
+@functools.cache
+def _compiled_hidden_states() -> Callable[..., list[torch.Tensor]]:
+    return torch.compile(WavLM._hidden_states, dynamic=False)
 
 
 def _normalize(wav: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -27,17 +27,18 @@ class FrozenLinear:
     def __init__(self, *layers: nn.Linear | nn.Conv1d, gelu: bool = False):
         self._layers = layers
         self._gelu = gelu
-        self._prepared: dict[tuple[torch.device, torch.dtype], tuple[torch.Tensor, torch.Tensor | None]] = {}
+        self._prepared: dict[tuple[torch.device, torch.dtype, bool], tuple[torch.Tensor, torch.Tensor | None]] = {}
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[..., I] -> [..., O], O the outputs of all layers; in the precision of autocast, where that is on."""
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        packs = kind == "cpu" and _can_pack(dtype)
-        if (x.device, dtype) not in self._prepared:
+        packs = kind == "cpu" and not torch.compiler.is_compiling() and _can_pack(dtype)
+        key = x.device, dtype, packs
+        if key not in self._prepared:
             weight, bias = self._joined(dtype)
-            self._prepared[x.device, dtype] = torch.ops.mkldnn._reorder_linear_weight(weight) if packs else weight, bias
-        weight, bias = self._prepared[x.device, dtype]
+            self._prepared[key] = torch.ops.mkldnn._reorder_linear_weight(weight) if packs else weight, bias
+        weight, bias = self._prepared[key]
         if packs:  # what torch.compile makes of a linear layer with frozen weights; there is no other way to it
             how = "gelu" if self._gelu else "none"
             return torch.ops.mkldnn._linear_pointwise(x.to(dtype), weight, bias, how, [], "none")

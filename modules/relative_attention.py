@@ -49,7 +49,7 @@ def gated_relative_attention(
 
     Args:
         x: [B, N, D].
-        bias: [H, N, N].
+        bias: [H, N, N], in the precision of the attention.
         mask: [B, N] bool, True where a frame may be attended to; None: everywhere.
         project: D -> 3 D: query, key and value.
         gate: D / H -> 8, whose outputs are added up to two gates.
@@ -65,7 +65,7 @@ def gated_relative_attention(
 
     first, second = gate(heads(x[:, queries])).unflatten(-1, (2, 4)).sum(-1).sigmoid().unbind(-1)  # [B, H, N] each
     strength = first * (second * gate_scale[..., 0] - 1) + 2
-    biases = strength[..., None] * bias[:, queries]  # [B, H, queries, N]
+    biases = strength[..., None].to(bias.dtype) * bias[:, queries]  # [B, H, queries, N]
     if mask is not None:
         biases = biases.masked_fill(~mask[:, None, None, :], float("-inf"))
     query, key, value = map(heads, project(x).chunk(3, dim=-1))

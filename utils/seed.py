@@ -14,7 +14,10 @@ def seed_everything(*where: int) -> None:
 
 
 def make_reproducible() -> None:
-    """Ask for the same result from the same input: no TF32 rounding, no timing-dependent choice of a convolution."""
+    """Ask for the same result from the same input: no TF32 rounding, no timing-dependent choice of a convolution.
+
+    To be called when all libraries are imported: speechbrain, for one, allows TF32 everywhere as it is imported.
+    """
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False

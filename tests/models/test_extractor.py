@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -194,6 +196,19 @@ def test_settings_that_cannot_work_are_refused() -> None:
 
 def test_it_is_an_extractor(aligned) -> None:
     assert isinstance(aligned, TargetExtractor)
+
+
+def test_float32_is_true_float32_also_after_speechbrain_is_imported() -> None:
+    """It allows TF32 everywhere as it is imported, which was after this project had forbidden it."""
+    code = """
+import torch
+from models import load_extractor
+from tests.toy import RECIPE, REFERENCE, settings
+load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings())
+print(torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "False False\n", done.stderr
 
 
 # -- tokens in and out -------------------------------------------------------------------------------------------------

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import copy
+import functools
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +25,14 @@ def transformers_states(wavs):
         out = model(torch.nn.functional.layer_norm(wavs, wavs.shape[-1:]), output_hidden_states=True)
     # Releases of transformers differ in whether the last hidden state has the final LayerNorm; this one always has.
     return [*out.hidden_states[:24], out.last_hidden_state]
+
+
+def tiny_wavlm(folder: Path, *, norm: str) -> None:
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, conv_dim=[8] * 7)
+    positions = dict(num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2)
+    config = WavLMConfig(feat_extract_norm=norm, do_stable_layer_norm=norm == "layer", **sizes, **positions)
+    WavLMModel(config).save_pretrained(folder)
 
 
 @pytest.mark.parametrize("layers", [[0], [1], [23], [24], [7, 3], LAYERS, list(range(25))], ids=str)
@@ -48,11 +59,7 @@ def test_frames_that_are_not_kept_are_left_out(wavs, layers: list[int], kept: sl
 @pytest.mark.parametrize("norm", ["layer", "group"])
 def test_what_is_repeated_is_heard_once(tmp_path, wavs, mixture: int, norm: str, monkeypatch) -> None:
     """Wherever the repetition falls among the frames of the convolutions, and also where it cannot be shared."""
-    torch.manual_seed(0)
-    sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=[8] * 7)
-    positions = dict(num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2)
-    config = WavLMConfig(feat_extract_norm=norm, do_stable_layer_norm=norm == "layer", **sizes, **positions)
-    WavLMModel(config).save_pretrained(tmp_path)
+    tiny_wavlm(tmp_path, norm=norm)
     encoder = WavLM(tmp_path, layers=[0, 1])
     enrolment = wavs[:, :1600]
     heard = torch.cat([enrolment, wavs[:, 2000 : 2000 + mixture], enrolment], dim=1)
@@ -69,6 +76,19 @@ def test_what_is_repeated_is_heard_once(tmp_path, wavs, mixture: int, norm: str,
     for a, b in zip(shared, whole, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
     assert (frames[1] < frames[0]) == (norm == "layer" and mixture % 5 == 0)
+
+
+def test_compiled_it_gives_the_same(tmp_path, wavs, monkeypatch) -> None:
+    """Traced in one piece; what torch's compiler then makes of it, which takes a minute, is torch's own."""
+    traced = functools.partial(torch.compile, WavLM._hidden_states, backend="aot_eager", fullgraph=True, dynamic=False)
+    monkeypatch.setattr("models.wavlm._compiled_hidden_states", functools.cache(traced))
+    tiny_wavlm(tmp_path, norm="layer")
+    plain = WavLM(tmp_path, layers=[0, 1])
+    compiled = copy.deepcopy(WavLM(tmp_path, layers=[0, 1], compiled=True))
+    for again in range(2):
+        for a, b in zip(compiled(wavs + again, kept=slice(3, 20)), plain(wavs + again), strict=True):
+            torch.testing.assert_close(a, b[:, 3:20], rtol=0, atol=1e-5)
+    torch.compiler.reset()
 
 
 def test_train_mode_changes_nothing(wavs) -> None:
@@ -88,12 +108,7 @@ def test_the_input_is_not_written_to(wavs) -> None:
 @pytest.mark.parametrize("norm", ["layer", "group"])
 def test_padding_changes_nothing(tmp_path, wavs, norm: str) -> None:
     """Also in a model whose group norm over time would see the padding."""
-    torch.manual_seed(0)
-    sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, conv_dim=[8] * 7)
-    positions = dict(num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2)
-    stable = norm == "layer"
-    config = WavLMConfig(feat_extract_norm=norm, do_stable_layer_norm=stable, **sizes, **positions)
-    WavLMModel(config).save_pretrained(tmp_path)
+    tiny_wavlm(tmp_path, norm=norm)
     encoder = WavLM(tmp_path, layers=[0, 2])
     lengths = torch.tensor([9000, 4321])
     batch = encoder(wavs, lengths)
