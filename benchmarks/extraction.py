@@ -7,7 +7,7 @@ import sys
 import torch
 
 from benchmarks import baseline
-from benchmarks.measure import Row, matmul_peak, parser, prepare, show, side_by_side
+from benchmarks.measure import Row, matmul_peak, parser, prepare, show, side_by_side, where_time_goes
 from benchmarks.parts import LAYERS, random_parts, speech
 from utils.recipe import Recipe
 
@@ -16,6 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser(__doc__)
     options.add_argument("--seconds", type=float, default=12.0, help="of the mixture (%(default)s)")
     options.add_argument("--piece_seconds", type=float, default=12.0, help="of aligned chunking (%(default)s)")
+    options.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds this, as bf16")
     args = options.parse_args(argv)
     device = prepare(args)
     peaks = {"fp32": matmul_peak(device), "bf16": matmul_peak(device, torch.bfloat16)}
@@ -31,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
             "inference_precision=bf16",
         ],
     }
-    rows, notes = [], []
+    variants = {name: keys for name, keys in variants.items() if args.only in name}
+    rows, notes, goes = [], [], []
     with random_parts(toy=args.toy) as (recipe, paths):
         where = dict(text.split("=") for text in paths)
         tokenizer = baseline.PlainTokenizer(where["wavlm_path"], where["kmeans_path"], LAYERS[args.toy], device)
@@ -49,9 +51,11 @@ def main(argv: list[str] | None = None) -> int:
 
             seconds = side_by_side(plain, ours, device=device, repeats=args.repeats)
             rows.append(Row(f"extracting {args.seconds:g} s, {name}", *seconds))
+            goes.append(f"{name}: {where_time_goes(ours, device=device)}")
             if "published" in name:
                 notes.append(f"published chunking: largest difference {(plain().cpu() - ours()).abs().max():.1e}")
     show(rows, peaks=peaks)
+    print("\nwhere the time goes:\n" + "\n".join(goes))
     print("\n" + "\n".join(notes))
     return 0
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from data import audio
+from data.scp import write_scp
+from utils import checkpoint
+from utils.recipe import Recipe
 
 RECIPES = {False: Path("config/tselm_l.yaml"), True: Path("config/tselm_toy.yaml")}
 LAYERS = {False: (1, 3, 7, 12, 18, 23), True: (1, 3, 7)}
@@ -50,6 +59,34 @@ def random_parts(*, toy: bool) -> Iterator[tuple[Path, list[str]]]:
         write_vocoder(folder / "vocoder", vocoder, UnitHifiganGenerator(**vocoder).state_dict())
         paths = {"wavlm_path": "wavlm", "kmeans_path": "kmeans", "hifi_gan_path": "vocoder"}
         yield RECIPES[toy], [f"{key}={folder / part}" for key, part in paths.items()]
+
+
+def checkpoint_of(recipe: Path, keys: Sequence[str], folder: Path) -> Path:
+    """A checkpoint of the recipe's network as it is built: random."""
+    network = Recipe(recipe, overrides=keys).build("network")["network"]
+    checkpoint.save(folder / "random.pth", {"model": checkpoint.flatten({"network": network.state_dict()})})
+    return folder / "random.pth"
+
+
+def write_list(folder: Path, *, files: int, seconds: float) -> Path:
+    """Mixtures and enrolments with their lists, as inference.py reads them; returns the folder."""
+    names = [f"utt{number}" for number in range(files)]
+    for kind, length in (("mix_clean", seconds), ("aux_s1", 4.5)):
+        for name, wav in zip(names, speech(files, round(16000 * length)).numpy(), strict=True):
+            audio.write(folder / kind / f"{name}.wav", wav / abs(wav).max())
+        write_scp(folder / f"{kind}.scp", {name: folder / kind / f"{name}.wav" for name in names})
+    return folder
+
+
+def extract_list(
+    recipe: Path, keys: Sequence[str], checkpoint: Path, lists: Path, output: Path, options: Sequence[str]
+) -> dict[str, Any]:
+    """Run inference.py on lists; returns what it reports of its cost."""
+    command = [sys.executable, "inference.py", "-scp", lists, "-config", recipe, "-ckpt", checkpoint]
+    overrides = [part for key in keys for part in ("--override", key)]
+    command = [*map(str, command), "--output", str(output), *options, *overrides]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads((output / "inference.json").read_text())["runs"][-1]
 
 
 def speech(batch: int, samples: int) -> torch.Tensor:

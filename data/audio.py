@@ -59,8 +59,12 @@ def read_crop(path: str | os.PathLike, *, length: int, position: float, sample_r
     with _open(path) as file:
         total = _resampled_length(file.frames, file.samplerate, sample_rate)
         start = int(position * (max(total - length, 0) + 1))
-        wav = _read_segment(file, path, start, length, sample_rate)
-    return np.pad(wav, (0, length - len(wav)))
+        return pad(_read_segment(file, path, start, length, sample_rate), length)
+
+
+def pad(wav: np.ndarray, length: int) -> np.ndarray:
+    """``wav`` [T], T <= length, with zeros at its end: [length]. The same array where none are missing."""
+    return wav if len(wav) == length else np.pad(wav, (0, length - len(wav)))
 
 
 def write(path: str | os.PathLike, wav: np.ndarray, *, sample_rate: int = SAMPLE_RATE, subtype: str = "PCM_16") -> None:
@@ -95,11 +99,22 @@ def write_parts(
         log.warning("%s: peak %.2f is above full scale and was clipped", path, peak)
 
 
-def _open(path: str | os.PathLike) -> sf.SoundFile:
+class OneSegment(sf.SoundFile):
+    """A file to seek in and to read from once.
+
+    After each read from a file that can seek, soundfile seeks to where it is already. In a flac file that decodes one
+    or two frames more for nothing, a tenth of the time of reading 3 s.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _open(path: str | os.PathLike) -> OneSegment:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no such audio file: {path}")
     try:
-        return sf.SoundFile(os.fspath(path))
+        return OneSegment(os.fspath(path))
     except sf.SoundFileError as error:
         raise ValueError(f"cannot read {path} as audio ({error}); wav, flac, ogg and mp3 files are read") from error
 
@@ -143,8 +158,8 @@ def _mono(file: sf.SoundFile, start: int, length: int | None) -> np.ndarray:
     start = min(start, file.frames)
     file.seek(start)
     available = file.frames - start
-    wav = file.read(available if length is None else min(length, available), dtype="float32", always_2d=True)
-    return wav[:, 0].copy() if wav.shape[1] == 1 else wav.mean(axis=1)
+    wav = file.read(available if length is None else min(length, available), dtype="float32")
+    return wav if wav.ndim == 1 else wav.mean(axis=1)
 
 
 def _resampled_length(frames: int, rate: int, sample_rate: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -64,24 +65,27 @@ class OnTheFlyMixtures(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
         """The item of (epoch, index): ``mixture`` [T], ``target`` [T] and ``enrolment`` [R], float32."""
+        crops, level = self.draw(key)
+        signals = (audio.read_crop(path, length=length, position=position) for path, length, position in crops)
+        if self.mixing == "published":
+            mixed = mix_published(*signals, draw=level)
+        else:
+            mixed = mix_symmetric(*signals, draw=level, range_db=self.mix_range_db)
+        return {name: torch.from_numpy(wav) for name, wav in mixed._asdict().items()}
+
+    def draw(self, key: tuple[int, int]) -> tuple[list[tuple[Path, int, float]], float]:
+        """What the item of (epoch, index) is made of.
+
+        Returns:
+            File, samples and place in [0, 1) of target, interferer and enrolment; and the draw of their levels.
+        """
         rng = np.random.default_rng([self.seed, *key])
         first, second = rng.choice(len(self.utterances), size=2, replace=False)
         chosen = rng.choice(len(self.utterances[first]), size=2, replace=False)
         target, enrolment = (self.utterances[first][i] for i in chosen)
         interferer = self.utterances[second][rng.integers(len(self.utterances[second]))]
-        target, interferer, enrolment = (
-            audio.read_crop(path, length=length, position=rng.random())
-            for path, length in (
-                (target, self.mix_length),
-                (interferer, self.mix_length),
-                (enrolment, self.regi_length),
-            )
-        )
-        if self.mixing == "published":
-            mixed = mix_published(target, interferer, enrolment, draw=rng.random())
-        else:
-            mixed = mix_symmetric(target, interferer, enrolment, draw=rng.random(), range_db=self.mix_range_db)
-        return {name: torch.from_numpy(wav) for name, wav in mixed._asdict().items()}
+        files = ((target, self.mix_length), (interferer, self.mix_length), (enrolment, self.regi_length))
+        return [(path, length, rng.random()) for path, length in files], rng.random()
 
 
 class FixedMixtures(Dataset):
@@ -122,17 +126,13 @@ class FixedMixtures(Dataset):
         samples = audio.num_samples(paths["mixture"])
         start = int(rng.random() * (max(samples - self.mix_length, 0) + 1))
         item = {
-            role: _pad(audio.read(paths[role], start=start, length=self.mix_length), self.mix_length)
+            role: audio.pad(audio.read(paths[role], start=start, length=self.mix_length), self.mix_length)
             for role in ("mixture", "target")
         }
         item["enrolment"] = audio.read_crop(paths["enrolment"], length=self.regi_length, position=rng.random())
         digest = hashlib.sha256(b"".join(item[role].tobytes() for role in sorted(item)))
         key = torch.tensor(int.from_bytes(digest.digest()[:7], "little"))
         return {**{name: torch.from_numpy(wav) for name, wav in item.items()}, "key": key}
-
-
-def _pad(wav: np.ndarray, length: int) -> np.ndarray:
-    return np.pad(wav, (0, length - len(wav)))
 
 
 def _check_lengths(mix_length: int, regi_length: int) -> None:

@@ -11,7 +11,9 @@ import subprocess
 import pytest
 import torch
 
+from benchmarks.loading import WholeFiles, write_corpus
 from benchmarks.measure import Row, show, side_by_side
+from data.extraction import OnTheFlyMixtures
 from tests.toy import run
 
 
@@ -21,7 +23,7 @@ from tests.toy import run
         ("tokenizing", ("--seconds", "1"), ("fp32", "bf16")),
         ("training", ("--batch", "2"), ("fp32", "bf16")),
         ("extraction", ("--seconds", "4"), ("published chunking", "aligned")),
-        ("loading", ("--step_seconds", "1"), ("training items",)),
+        ("loading", ("--step_seconds", "1"), ("training items", "1 worker", "2 workers")),
     ],
 )
 def test_a_benchmark_runs_at_toy_size(capsys, name: str, options: tuple, rows: tuple) -> None:
@@ -37,6 +39,19 @@ def test_a_benchmark_runs_at_toy_size(capsys, name: str, options: tuple, rows: t
         assert "baseline's: 100.00 %" in printed
     if name == "extraction":
         assert float(re.search(r"largest difference (\S+)", printed)[1]) < 1e-4
+    if name == "loading":
+        assert re.search(r"^\| decoding alone \| – \| \d+ \| – \| \d+ % of the time", printed, flags=re.MULTILINE)
+        assert re.search(
+            r"a GPU takes 128 items/s; GPUs that are fed: .*2 workers: \d+\.\d$", printed, flags=re.MULTILINE
+        )
+
+
+def test_items_read_by_seeking_are_those_cut_from_whole_files(tmp_path) -> None:
+    index = write_corpus(tmp_path, seconds=4.5)
+    ours = OnTheFlyMixtures(speakers=index, epoch_num=8, mix_length=48080, regi_length=64080)
+    for number in range(8):
+        item, whole = ours[3, number], WholeFiles(ours)[3, number]
+        assert item.keys() == whole.keys() and all(torch.equal(item[name], whole[name]) for name in item)
 
 
 @pytest.mark.skipif(

@@ -38,6 +38,22 @@ def test_a_segment_equals_the_same_part_of_the_whole(tmp_path, rate, channels, s
     np.testing.assert_allclose(part, want, atol=2e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(("suffix", "subtype"), [("flac", "PCM_16"), ("flac", "PCM_24"), ("wav", "PCM_16")])
+def test_a_segment_is_exactly_that_part_of_the_decoded_file(tmp_path, suffix, subtype, channels) -> None:
+    path = tmp_path / f"x.{suffix}"
+    rng = np.random.default_rng(0)
+    sf.write(path, rng.uniform(-1, 1, (50_000, channels)), 16000, subtype)
+    whole = sf.read(path, dtype="float32", always_2d=True)[0].mean(axis=1)
+    for start in (0, 1, 4095, 4096, *rng.integers(50_000, size=20), 49_999, 50_000):
+        for length in (1, 4096, 9000, None):
+            part = audio.read(path, start=start, length=length)
+            assert np.array_equal(part, whole[start : None if length is None else start + length])
+    for position in (0, 0.3, 0.77, 0.99999):
+        start = int(position * (50_000 - 9000 + 1))
+        assert np.array_equal(audio.read_crop(path, length=9000, position=position), whole[start : start + 9000])
+
+
 def test_resampling_keeps_a_tone(tmp_path) -> None:
     sf.write(tmp_path / "x.wav", tone(44100, 44100, 2), 44100, subtype="FLOAT")
     np.testing.assert_allclose(audio.read(tmp_path / "x.wav")[500:-500], tone(16000, 16000)[500:-500, 0], atol=2e-3)
@@ -57,17 +73,21 @@ def test_conversion_is_said_once(tmp_path, caplog, monkeypatch) -> None:
 
 def test_only_the_segment_is_decoded(tmp_path, monkeypatch) -> None:
     sf.write(tmp_path / "x.wav", tone(160000, 16000), 16000)
-    decoded = []
-    original = sf.SoundFile.read
+    calls = []
 
-    def spy(self, frames=-1, **more):
-        decoded.append(frames)
-        return original(self, frames, **more)
+    def spy(name):
+        original = getattr(sf.SoundFile, name)
 
-    monkeypatch.setattr(sf.SoundFile, "read", spy)
+        def called(self, frames, *args, **more):
+            calls.append((name, frames))
+            return original(self, frames, *args, **more)
+
+        monkeypatch.setattr(sf.SoundFile, name, called)
+
+    spy("seek"), spy("read")
     audio.read(tmp_path / "x.wav", start=100000, length=500)
-    audio.read_crop(tmp_path / "x.wav", length=700, position=0.9)
-    assert decoded == [500, 700]
+    audio.read_crop(tmp_path / "x.wav", length=700, position=0.5)
+    assert calls == [("seek", 100000), ("read", 500), ("seek", 79650), ("read", 700)]  # no seek after a read
 
 
 def test_crops_reach_every_place_and_pad_short_files(tmp_path) -> None:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+
 import pytest
 import torch
 from torch.utils.data import Dataset
 
 from data.loading import EvalBatches, TrainBatches
+from tests.toy import run
 
 
 class Keys(Dataset):
@@ -63,3 +68,42 @@ def test_evaluation_covers_every_item_once(world: int) -> None:
 def test_evaluation_can_be_limited() -> None:
     batches = EvalBatches(dataset=Keys(10), batch_size=2)
     assert len(list(batches.batches(limit=2))) == 2
+
+
+class Speeches(Keys):
+    """Items as the real data sets have them: several tensors."""
+
+    def __getitem__(self, key) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(key[1])
+        return {"mixture": torch.rand(30, generator=generator), "key": torch.tensor(key[1])}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_holds_its_items(workers: int) -> None:
+    items = Speeches(12)
+    for step, batch in enumerate(TrainBatches(dataset=items, batch_size=4, num_workers=workers).epoch(0)):
+        want = torch.utils.data.default_collate([items[0, 4 * step + i] for i in range(4)])
+        assert batch.keys() == want.keys()
+        assert all(torch.equal(batch[k], want[k]) and batch[k].dtype == want[k].dtype for k in want)
+
+
+def test_an_error_in_mid_epoch_ends_the_process_and_its_workers() -> None:
+    done = run(
+        "-c",
+        "from data.loading import TrainBatches\n"
+        "from tests.data.test_loading import Keys\n"
+        "batches = TrainBatches(dataset=Keys(1000), batch_size=4, num_workers=2).epoch(0)\n"
+        "next(batches)\n"
+        "raise RuntimeError('out of memory')\n",
+        timeout=60,
+    )
+    assert done.returncode == 1 and done.stderr.endswith("RuntimeError: out of memory\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_go_on_when_their_process_group_is_told_to_end(number: int) -> None:
+    batches = TrainBatches(dataset=Keys(400), batch_size=4, num_workers=2).epoch(0)
+    next(batches), next(batches)  # one of each worker
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, number)
+    assert len(list(batches)) == 98

@@ -1,0 +1,40 @@
+"""The most memory that extraction from a long mixture takes, which should not depend on its length."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import parser, prepare
+from benchmarks.parts import checkpoint_of, extract_list, random_parts, write_list
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parser(__doc__)
+    options.add_argument("--minutes", type=float, nargs="+", default=[5.0, 60.0], help="of the mixtures (%(default)s)")
+    args = options.parse_args(argv)
+    prepare(args)
+    print("\n| mixture | memory (MiB) | of the first | GPU memory (MiB) | seconds |\n" + "|---" * 5 + "|")
+    first = None
+    with random_parts(toy=args.toy) as (recipe, keys), tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        folder = Path(name)
+        checkpoint = checkpoint_of(recipe, keys, folder)
+        for minutes in args.minutes:
+            lists = write_list(folder / f"list{minutes:g}", files=1, seconds=60 * minutes)
+            more = ["--threads", str(args.threads), "--gpus", args.device]
+            run = extract_list(recipe, keys, checkpoint, lists, folder / f"out{minutes:g}", more)
+            peak, gpu = run["peak_memory_bytes"] / 2**20, run["peak_gpu_bytes"]
+            first = first or peak
+            seconds = run["work_seconds_per_second"] * run["audio_seconds"]
+            on_gpu = f"{gpu / 2**20:.0f}" if gpu else "–"
+            print(f"| {minutes:g} minutes | {peak:.0f} | {peak / first:.2f} | {on_gpu} | {seconds:.0f} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.stderr[-3000:])
