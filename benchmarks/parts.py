@@ -72,8 +72,10 @@ def write_list(folder: Path, *, files: int, seconds: float) -> Path:
     """Mixtures and enrolments with their lists, as inference.py reads them; returns the folder."""
     names = [f"utt{number}" for number in range(files)]
     for kind, length in (("mix_clean", seconds), ("aux_s1", 4.5)):
-        for name, wav in zip(names, speech(files, round(16000 * length)).numpy(), strict=True):
-            audio.write(folder / kind / f"{name}.wav", wav / abs(wav).max())
+        minutes, rest = divmod(round(16000 * length), 16000 * 60)  # a minute, over and over
+        for name, wav in zip(names, speech(files, 16000 * 60 if minutes else rest).numpy(), strict=True):
+            wav = wav / abs(wav).max()
+            audio.write_parts(folder / kind / f"{name}.wav", [*[wav] * minutes, wav[:rest]])
         write_scp(folder / f"{kind}.scp", {name: folder / kind / f"{name}.wav" for name in names})
     return folder
 

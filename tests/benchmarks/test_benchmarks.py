@@ -23,6 +23,7 @@ from tests.toy import run
         ("tokenizing", ("--seconds", "1"), ("fp32", "bf16")),
         ("training", ("--batch", "2"), ("fp32", "bf16")),
         ("extraction", ("--seconds", "4"), ("published chunking", "aligned")),
+        ("lists", ("--files", "3", "--seconds", "2"), ("1 process", "2 processes")),
         ("loading", ("--step_seconds", "1"), ("training items", "1 worker", "2 workers")),
     ],
 )
@@ -44,6 +45,18 @@ def test_a_benchmark_runs_at_toy_size(capsys, name: str, options: tuple, rows: t
         assert re.search(
             r"a GPU takes 128 items/s; GPUs that are fed: .*2 workers: \d+\.\d$", printed, flags=re.MULTILINE
         )
+
+
+def test_memory_is_measured_for_each_length(capsys) -> None:
+    threads = torch.get_num_threads()
+    try:
+        assert importlib.import_module("benchmarks.memory").main(["--toy", "--minutes", "0.1", "0.2"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert re.findall(r"^\| (\S+) minutes \| \d+ \| \d\.\d\d \|", capsys.readouterr().out, flags=re.MULTILINE) == [
+        "0.1",
+        "0.2",
+    ]
 
 
 def test_items_read_by_seeking_are_those_cut_from_whole_files(tmp_path) -> None:
