@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from benchmarks import baseline
+from benchmarks import baseline, floor
 from benchmarks.measure import Row, matmul_peak, parser, prepare, show, side_by_side, where_time_goes
 from benchmarks.parts import LAYERS, random_parts, speech
 from utils.recipe import Recipe
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
                 return model.extract(mixture, enrolment)
 
             seconds = side_by_side(plain, ours, device=device, repeats=args.repeats)
-            rows.append(Row(f"extracting {args.seconds:g} s, {name}", *seconds))
+            rows.append(Row(f"extracting {args.seconds:g} s, {name}", *seconds, count(model, mixture, used)))
             goes.append(f"{name}: {where_time_goes(ours, device=device)}")
             if "published" in name:
                 notes.append(f"published chunking: largest difference {(plain().cpu() - ours()).abs().max():.1e}")
@@ -58,6 +58,20 @@ def main(argv: list[str] | None = None) -> int:
     print("\nwhere the time goes:\n" + "\n".join(goes))
     print("\n" + "\n".join(notes))
     return 0
+
+
+def count(model, mixture: torch.Tensor, used: torch.Tensor) -> float:
+    """Operations of extracting so: each window with its enrolments, the enrolment alone, the network, the vocoder."""
+    cut = model.cutting.cut(mixture.shape[-1])
+    window, enrolment = cut[0].length, used.shape[-1]
+    frames = [model.grid.frames(samples) for samples in (window, enrolment)]
+    tokenizer = model.tokenizer
+    total = floor.tokenizing(tokenizer, rows=len(cut), samples=window + 2 * enrolment)
+    total += floor.tokenizing(tokenizer, rows=1, samples=enrolment)
+    total += len(cut) * floor.network(model.network, rows=1, frames=frames[0], enrolment_frames=frames[1])
+    kept = sum(piece.kept.stop - piece.kept.start for piece in cut)
+    tokens = torch.zeros(1, kept, tokenizer.num_codebooks, dtype=torch.int64, device=mixture.device)
+    return total + floor.counted(lambda: model.vocoder.decode(tokens))
 
 
 if __name__ == "__main__":

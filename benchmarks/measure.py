@@ -24,7 +24,7 @@ class Row:
     Attributes:
         work: what was done.
         baseline, ours: seconds; baseline None where there is nothing to compare with.
-        operations: floating-point operations of it that cannot be avoided, 0 if they were not counted.
+        operations: floating-point operations of it as ``benchmarks.floor`` counts them, 0 if they were not counted.
         note: anything else.
     """
 

@@ -6,6 +6,7 @@ import sys
 
 import torch
 
+from benchmarks import floor
 from benchmarks.baseline import PlainTokenizer
 from benchmarks.measure import Row, matmul_peak, parser, prepare, show, side_by_side, where_time_goes
 from benchmarks.parts import LAYERS, random_parts, speech
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         keys = [*paths, f"tokenizer_compiled={args.compiled}"]
         recipes = {name: Recipe(recipe, overrides=[*keys, f"tokenizer_precision={name}"]) for name in precisions}
         made = {name: recipe.build("tokenizer")["tokenizer"].to(device) for name, recipe in recipes.items()}
-        operations = count_operations(made["fp32"], wav)
+        operations = floor.tokenizing(made["fp32"], rows=args.batch, samples=wav.shape[-1])
         rows, tokens = [], {name: tokenizer.encode(wav) for name, tokenizer in made.items()}
         for name, tokenizer in made.items():
             plain, ours = side_by_side(
@@ -39,29 +40,13 @@ def main(argv: list[str] | None = None) -> int:
             work = f"tokenising {args.batch} x {args.seconds:g} s, {name}"
             rows.append(Row(work, plain, ours, operations, note))
         goes = [f"{name}: {where_time_goes(lambda t=made[name]: t.encode(wav), device=device)}" for name in made]
+        read = floor.weights(made["fp32"])
         same = (baseline(wav) == tokens["fp32"]).float().mean().item()
     show(rows, peaks=peaks)
     print("\nwhere the time goes:\n" + "\n".join(goes))
-    print(f"\ntokens of fp32 that are the baseline's: {100 * same:.2f} %")
+    print(f"weights that are read: {read / 2**20:.0f} MiB in fp32")
+    print(f"tokens of fp32 that are the baseline's: {100 * same:.2f} %")
     return 0
-
-
-def count_operations(tokenizer: torch.nn.Module, wav: torch.Tensor) -> float:
-    """Floating-point operations of the encoder and of the comparison with the centroids, from their sizes."""
-    config, rows = tokenizer.encoder.model.config, len(wav)
-    length, channels, total = wav.shape[-1], 1, 0.0
-    for width, size, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
-        length = (length - size) // stride + 1
-        total += 2 * length * size * channels * width
-        channels = width
-    dim, frames = config.hidden_size, length
-    total += 2 * frames * channels * dim
-    groups = config.num_conv_pos_embedding_groups
-    total += 2 * frames * config.num_conv_pos_embeddings * dim * dim / groups
-    layer = 2 * frames * (4 * dim * dim + 2 * dim * config.intermediate_size) + 4 * frames * frames * dim
-    total += layer * config.num_hidden_layers
-    total += 2 * frames * dim * tokenizer.vocab_size * tokenizer.num_codebooks
-    return rows * total
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import sys
 
 import torch
 
+from benchmarks import floor
 from benchmarks.baseline import PlainTokenizer
-from benchmarks.measure import Row, matmul_peak, parser, prepare, show, side_by_side
+from benchmarks.measure import Row, matmul_peak, parser, prepare, show, side_by_side, where_time_goes
 from benchmarks.parts import LAYERS, random_parts, speech
 from modules.losses import token_cross_entropy
 from utils.descent import Descent
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     peaks = {"fp32": matmul_peak(device), "bf16": matmul_peak(device, torch.bfloat16)}
     lengths = {"mixture": 48080, "target": 48080, "enrolment": 64080}
     batch = {name: speech(args.batch, samples).to(device) for name, samples in lengths.items()}
-    rows = []
+    rows, goes = [], []
     with random_parts(toy=args.toy) as (recipe, paths):
         where = dict(text.split("=") for text in paths)
         baseline = PlainTokenizer(where["wavlm_path"], where["kmeans_path"], LAYERS[args.toy], device)
@@ -33,10 +34,23 @@ def main(argv: list[str] | None = None) -> int:
             task = Recipe(recipe, overrides=keys).build("task")["task"].to(device)
             step, plain = our_step(task, batch, precision, device), plain_step(baseline, task.network, batch, device)
             seconds = side_by_side(plain, step, device=device, repeats=args.repeats)
-            rows.append(Row(f"training step, batch {args.batch}, {precision}", *seconds))
+            operations = count(task, batch)
+            rows.append(Row(f"training step, batch {args.batch}, {precision}", *seconds, operations))
+            goes.append(f"{precision}: {where_time_goes(step, device=device)}")
             del task, step, plain
     show(rows, peaks=peaks)
+    print("\nwhere the time goes:\n" + "\n".join(goes))
     return 0
+
+
+def count(task, batch) -> float:
+    """Operations of a step: the tokenizer's three passes, and the network forward, and backward for twice as much."""
+    samples = {name: wav.shape[-1] for name, wav in batch.items()}
+    heard = (samples["mixture"] + 2 * samples["enrolment"], samples["enrolment"], samples["target"])
+    rows, frames = len(batch["mixture"]), task.tokenizer.grid.frames
+    sizes = {"frames": frames(samples["mixture"]), "enrolment_frames": frames(samples["enrolment"])}
+    tokenizing = sum(floor.tokenizing(task.tokenizer, rows=rows, samples=length) for length in heard)
+    return tokenizing + 3 * floor.network(task.network, rows=rows, **sizes)
 
 
 def our_step(task, batch, precision: str, device: torch.device):

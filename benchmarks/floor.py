@@ -1,0 +1,48 @@
+"""The floor: floating-point operations, and bytes of weights, that a piece of work cannot do without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def tokenizing(tokenizer: torch.nn.Module, *, rows: int, samples: int) -> float:
+    """Operations of the encoder and of the comparison with the centroids, from their sizes, where nothing is shared."""
+    config = tokenizer.encoder.model.config
+    length, channels, total = samples, 1, 0.0
+    for width, size, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+        length = (length - size) // stride + 1
+        total += 2 * length * size * channels * width
+        channels = width
+    dim, frames = config.hidden_size, length
+    total += 2 * frames * channels * dim
+    groups = config.num_conv_pos_embedding_groups
+    total += 2 * frames * config.num_conv_pos_embeddings * dim * dim / groups
+    layer = 2 * frames * (4 * dim * dim + 2 * dim * config.intermediate_size) + 4 * frames * frames * dim
+    total += layer * config.num_hidden_layers
+    total += 2 * frames * dim * tokenizer.vocab_size * tokenizer.num_codebooks
+    return rows * total
+
+
+def counted(function: Callable[[], object]) -> float:
+    """Operations of products, convolutions and attention in one call, counted as they are made."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        function()
+    return float(counter.get_total_flops())
+
+
+def network(network: torch.nn.Module, *, rows: int, frames: int, enrolment_frames: int) -> float:
+    """Operations of one forward pass of a TSELM network that reads tokens."""
+    device = network.head.weight.device
+    mixture, enrolment = (
+        torch.zeros(rows, length, network.num_codebooks, dtype=torch.int64, device=device)
+        for length in (frames, enrolment_frames)
+    )
+    return counted(lambda: network(mixture, enrolment))
+
+
+def weights(*modules: torch.nn.Module) -> int:
+    """Bytes of all parameters, each of which is read at least once."""
+    return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
