@@ -12,6 +12,10 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from utils.task import Task
 
 log = logging.getLogger("train")
 
@@ -35,6 +39,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="folder for train.log, metrics.jsonl, tensorboard",
     )
     parser.add_argument("--ckpt_path", required=True, metavar="DIR", help="folder for last.pth and best.pth")
+    parser.add_argument(
+        "--export",
+        type=Path,
+        metavar="DIR",
+        help="when all epochs are done, write the best weights there, in the form in which other recipes read them",
+    )
     parser.add_argument(
         "--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe; repeatable"
     )
@@ -94,8 +104,19 @@ def train(device: object, args: argparse.Namespace) -> int:
         if not done:
             log.info("stopped and saved in %s; the same command continues", args.ckpt_path)
             outcome.status = STOPPED
+        elif args.export and distributed.is_main():
+            export(built["task"], Path(args.ckpt_path) / "best.pth", args.export)
         distributed.leave()
     return outcome.status
+
+
+def export(task: Task, best: Path, folder: Path) -> None:
+    """Write the trained parts of the best checkpoint in the form in which other recipes read them."""
+    from utils import checkpoint
+
+    checkpoint.load_tensors(task.networks(), checkpoint.load(best)["model"], best)
+    for path in task.export(folder):
+        log.info("wrote %s", path)
 
 
 if __name__ == "__main__":

@@ -83,11 +83,13 @@ def write_list(folder: Path, *, files: int, seconds: float) -> Path:
 def extract_list(
     recipe: Path, keys: Sequence[str], checkpoint: Path, lists: Path, output: Path, options: Sequence[str]
 ) -> dict[str, Any]:
-    """Run inference.py on lists; returns what it reports of its cost."""
+    """Run inference.py on lists; returns what it reports of its cost. If it fails, so does the benchmark."""
     command = [sys.executable, "inference.py", "-scp", lists, "-config", recipe, "-ckpt", checkpoint]
     overrides = [part for key in keys for part in ("--override", key)]
     command = [*map(str, command), "--output", str(output), *options, *overrides]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr[-3000:])
     return json.loads((output / "inference.json").read_text())["runs"][-1]
 
 

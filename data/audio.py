@@ -56,10 +56,15 @@ def read_crop(path: str | os.PathLike, *, length: int, position: float, sample_r
     Returns:
         [length] float32.
     """
+    return pad(read_part(path, length=length, position=position, sample_rate=sample_rate), length)
+
+
+def read_part(path: str | os.PathLike, *, length: int, position: float, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """The same without padding: all of a file that is shorter. [T] float32, T <= length."""
     with _open(path) as file:
         total = _resampled_length(file.frames, file.samplerate, sample_rate)
         start = int(position * (max(total - length, 0) + 1))
-        return pad(_read_segment(file, path, start, length, sample_rate), length)
+        return _read_segment(file, path, start, length, sample_rate)
 
 
 def pad(wav: np.ndarray, length: int) -> np.ndarray:

@@ -94,7 +94,12 @@ def groups(
 
     Returns:
         The groups in which something is wanted.
+
+    Raises:
+        ValueError: ``batch_seconds`` is not a number, or below 0.
     """
+    if not isinstance(batch_seconds, int | float) or not batch_seconds >= 0:
+        raise ValueError(f"batch_seconds must be a number of seconds, 0 or more, got {batch_seconds!r}")
     limit = min(batch_seconds, sum(seconds[job.name] for job in jobs) / SHARE)
     together: list[list[Job]] = []
     room = 0.0

@@ -47,6 +47,15 @@ def mix_symmetric(
     return _joint_scale(_divide(target, _rms(target)) * gain, _divide(interferer, _rms(interferer)), enrolment)
 
 
+def gain_to_ratio(target: np.ndarray, interferer: np.ndarray, ratio_db: float) -> np.float32:
+    """What brings ``interferer`` to ``ratio_db`` below ``target``, by the powers of samples that are not exactly 0.
+
+    1 where one of them is silent.
+    """
+    levels = _rms(target), _rms(interferer)
+    return np.float32(levels[0] / levels[1] * 10 ** (-ratio_db / 20)) if min(levels) > 0 else np.float32(1)
+
+
 def _joint_scale(target: np.ndarray, interferer: np.ndarray, enrolment: np.ndarray) -> Mixed:
     mixture = target + interferer
     joint = _peak(mixture, target, enrolment)

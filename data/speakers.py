@@ -14,15 +14,15 @@ from utils.safe_load import load_torch
 log = logging.getLogger(__name__)
 
 
-def read_speakers(path: str | os.PathLike) -> dict[str, list[Path]]:
-    """Read a speaker index, and leave out the speakers that cannot be a target: those with fewer than two utterances.
+def read_index(path: str | os.PathLike) -> dict[str, list[Path]]:
+    """Read all of a speaker index: speaker -> its utterances, each once.
 
     Two forms are read: the published ``torch.save``d dict (``train_100_360.pt``) and a JSON object of the same shape,
     ``{"speaker": ["path", ...]}``. Paths are absolute or relative to the index's folder.
 
     Raises:
         FileNotFoundError: there is no such index.
-        ValueError: the file holds anything else than such a dict, or fewer than two speakers can be used.
+        ValueError: the file holds anything else than such a dict.
     """
     path = Path(path)
     if not path.is_file():
@@ -37,7 +37,16 @@ def read_speakers(path: str | os.PathLike) -> dict[str, list[Path]]:
     if not isinstance(index, Mapping) or not all(_is_list_of_paths(v) for v in index.values()):
         raise ValueError(f"{path} is not a speaker index: a dict of speaker -> list of audio paths is expected")
     # A path listed twice is one utterance: a target must not be its own enrolment.
-    speakers = {str(s): [path.parent / p for p in dict.fromkeys(map(str, paths))] for s, paths in index.items()}
+    return {str(s): [path.parent / p for p in dict.fromkeys(map(str, paths))] for s, paths in index.items()}
+
+
+def read_speakers(path: str | os.PathLike) -> dict[str, list[Path]]:
+    """As ``read_index``, without the speakers that cannot be a target: those with fewer than two utterances.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``read_index``, or fewer than two speakers can be used.
+    """
+    speakers = read_index(path)
     usable = {speaker: paths for speaker, paths in speakers.items() if len(paths) >= 2}
     if len(usable) < len(speakers):
         left_out = len(speakers) - len(usable)

@@ -102,11 +102,10 @@ class WavLM(Frozen):
             lengths = None
         if lengths is not None and not self._padding_is_exact:
             return [x[:, kept] for x in self._one_by_one(wav, lengths)]
-        mask = None if lengths is None else length_mask(lengths, wav.shape[-1])
-        wav = _normalize(wav, mask) if self.normalize else _silence_padding(wav, mask)
+        own = None if lengths is None else length_mask(lengths, wav.shape[-1])
+        wav = _normalize(wav, own) if self.normalize else _silence_padding(wav, own)
         x = self._convolve(wav, repeats_from)
-        if lengths is not None:
-            mask = length_mask(self.grid.frames(lengths), x.shape[1])
+        mask = None if lengths is None else length_mask(self.grid.frames(lengths), x.shape[1])
         bias = self._position_bias(x.shape[1]) if self._layers else None
         hidden_states = _compiled_hidden_states() if self.compiled else WavLM._hidden_states
         return hidden_states(self, x, bias, mask, kept)
@@ -114,7 +113,7 @@ class WavLM(Frozen):
     def _hidden_states(
         self, x: torch.Tensor, bias: torch.Tensor | None, mask: torch.Tensor | None, kept: slice
     ) -> list[torch.Tensor]:
-        """From the convolutions' output, [B, N, C]."""
+        """From the convolutions' output [B, N, C], the bias of positions [H, N, N], and the rows' own frames [B, N]."""
         encoder = self.model.encoder
         x = self._project(self.model.feature_projection.layer_norm(x))
         if mask is not None:

@@ -178,6 +178,7 @@ def test_names_that_cannot_be_outputs(tmp_path, name: str, message: str) -> None
         (dict(num_layers=3), "missing"),
         (dict(ssl_layers=[1, 3, 7, 12, 18, 22]), "22"),
         (dict(piece_seconds=60), "2000"),
+        (dict(batch_seconds="short"), "batch_seconds must be a number of seconds, 0 or more, got 'short'"),
     ],
 )
 def test_mistakes_are_one_line_that_names_them(tmp_path, keys: dict, message: str) -> None:

@@ -1,10 +1,27 @@
-"""Learning rates that follow the validation metric."""
+"""Learning rates: how their scale follows the step, the epoch and the validation metric."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Protocol
 
 from speechbrain.nnet.schedulers import NewBobScheduler
+
+
+class Schedule(Protocol):
+    """What the learning rates of all optimizers are multiplied with."""
+
+    def scale(self, step: int) -> float:
+        """At a step, counted from 0 over the whole training."""
+        ...
+
+    def end_epoch(self, metric: float) -> None:
+        """Take in the validation metric (lower is better) of an epoch that has ended."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class NewBob:
@@ -20,14 +37,11 @@ class NewBob:
         # It scales a factor that starts at 1, so that each optimizer keeps its own initial rate.
         self._newbob = NewBobScheduler(1.0, annealing_factor=factor, improvement_threshold=threshold, patient=patience)
 
-    def step(self, metric: float) -> float:
-        """Take in the metric of an epoch (lower is better); returns the scale of the learning rates from now on."""
-        _, scale = self._newbob(metric)
-        return scale
-
-    @property
-    def scale(self) -> float:
+    def scale(self, step: int) -> float:
         return self._newbob.hyperparam_value
+
+    def end_epoch(self, metric: float) -> None:
+        self._newbob(metric)
 
     def state_dict(self) -> dict[str, Any]:
         bob = self._newbob
@@ -42,3 +56,55 @@ class NewBob:
         bob.hyperparam_value = state["scale"]
         bob.metric_values = list(state["metrics"])
         bob.current_patient = state["current_patience"]
+
+
+class Exponential:
+    """The rate is multiplied with ``factor`` at the end of each epoch."""
+
+    def __init__(self, *, factor: float):
+        if not 0 < factor <= 1:
+            raise ValueError(f"the factor of an exponential schedule must be in (0, 1], got {factor}")
+        self.factor = factor
+        self.epochs = 0
+
+    def scale(self, step: int) -> float:
+        return self.factor**self.epochs
+
+    def end_epoch(self, metric: float) -> None:
+        self.epochs += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epochs = state["epochs"]
+
+
+class WarmUpCosine:
+    """The rate rises linearly from 0 in ``warm_up`` steps, and then falls along half a cosine (arXiv 1608.03983).
+
+    Args:
+        warm_up: steps.
+        steps: of the whole training; from then on the rate stays at its end.
+        end: the scale at the end.
+    """
+
+    def __init__(self, *, warm_up: int, steps: int, end: float = 0.0):
+        if not 0 <= warm_up < steps:
+            raise ValueError(f"warm_up must be at least 0 and below the {steps} steps of the training, got {warm_up}")
+        self.warm_up = warm_up
+        self.steps = steps
+        self.end = end
+
+    def scale(self, step: int) -> float:
+        if step < self.warm_up:
+            return (step + 1) / self.warm_up
+        done = min((step - self.warm_up) / (self.steps - self.warm_up), 1.0)
+        return self.end + (1 - self.end) * (1 + math.cos(math.pi * done)) / 2
+
+    def end_epoch(self, metric: float) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...

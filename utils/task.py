@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -62,6 +63,17 @@ class Task(nn.Module, ABC):
         """Plain values that whoever uses the trained weights must share; kept in the checkpoint."""
         return {}
 
+    def prepare(self, batches: Iterator[Batch]) -> None:
+        """Set initial weights that follow from training data, before the first step: centres of clusters, for example.
+
+        The loop calls this also where it continues a training, and then loads the saved weights over it; so buffers
+        that are not saved can be made here too. What is made must follow from the data and torch's seed alone.
+
+        Args:
+            batches: the beginning of the first epoch, whole batches on the device, the same in all processes; they are
+                loaded as they are asked for.
+        """
+
     @abstractmethod
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One or more new optimizers, by name."""
@@ -87,3 +99,11 @@ class Task(nn.Module, ABC):
     def media(self, batch: Batch) -> Media:
         """Examples to hear and to see, made of one validation batch."""
         return Media()
+
+    def export(self, folder: Path) -> list[Path]:
+        """Write the trained parts into ``folder``, in the form in which other recipes read them; returns the files.
+
+        Raises:
+            ValueError: whoever uses this system reads its checkpoint, and there is nothing to export.
+        """
+        raise ValueError("this recipe's task has nothing to export: its checkpoint is what others read")

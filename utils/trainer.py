@@ -17,7 +17,7 @@ from utils.descent import Descent, load_optimizer
 from utils.logging import NoLog, RunLog
 from utils.precision import autocast, require_known
 from utils.progress import Averages, Progress, StopRequest
-from utils.schedule import NewBob
+from utils.schedule import Schedule
 from utils.seed import seed_everything
 from utils.task import Batch, Task
 
@@ -51,7 +51,7 @@ class Trainer:
             pass (fp16 with loss scaling).
         accumulate: micro-batches of a step.
         clip_norm: the gradient's norm is cut to this; None leaves it.
-        schedule: of the learning rates, asked once an epoch.
+        schedule: of the learning rates.
         best_metric: validation metric, lower is better, that the schedule and ``best.pth`` go by.
         log_interval: steps between lines in the log; only then does the host wait for the device.
         save_interval: steps between checkpoints within an epoch; None saves at the end of each epoch only.
@@ -68,7 +68,7 @@ class Trainer:
         precision: str = "fp32",
         accumulate: int = 1,
         clip_norm: float | None = None,
-        schedule: NewBob | None = None,
+        schedule: Schedule | None = None,
         best_metric: str = "loss",
         log_interval: int = 5,
         save_interval: int | None = None,
@@ -120,6 +120,7 @@ class Trainer:
             ValueError: the checkpoint does not fit the task.
         """
         run = _Run(self, task.to(device), train_data, valid_data, device, ckpt_path, recipe, stop or StopRequest())
+        run.prepare()
         run.restore()
         run.log = RunLog(log_path, first_step=run.progress.step) if distributed.is_main() else NoLog()
         try:
@@ -184,6 +185,16 @@ class _Run:
             content = {**self.content(), "progress": self.progress.state_dict()}
             checkpoint.save(self.ckpt_path / "best.pth", content)
 
+    def prepare(self) -> None:
+        """Let the task see training data, the same in all processes, before it trains or continues."""
+
+        def batches() -> Iterator[Batch]:
+            for batch in self.train_data.epoch(0, first_step=0, rank=0, world_size=1, accumulate=1):
+                yield self.descent.to_device(batch)
+
+        seed_everything(self.settings.seed)
+        self.task.prepare(batches())
+
     def restore(self) -> None:
         path = self.ckpt_path / "last.pth"
         # Every process looks before any can write.
@@ -209,10 +220,9 @@ class _Run:
             log.info("continuing from %s: %d epochs and %d steps done", path, self.progress.epoch, self.progress.step)
         distributed.barrier()
         self.networks = {n: distributed.parallel(m, self.device) for n, m in self.task.networks().items()}
-        self.apply_rates()
 
     def apply_rates(self) -> None:
-        scale = self.settings.schedule.scale if self.settings.schedule else 1.0
+        scale = self.settings.schedule.scale(self.progress.step) if self.settings.schedule else 1.0
         for name, optimizer in self.optimizers.items():
             for group, initial in zip(optimizer.param_groups, self.initial_rates[name], strict=True):
                 group["lr"] = initial * scale
@@ -230,8 +240,7 @@ class _Run:
                 return False
             metric = self.evaluate(limit=None, kind="valid")[settings.best_metric]
             if settings.schedule:
-                settings.schedule.step(metric)
-                self.apply_rates()
+                settings.schedule.end_epoch(metric)
             progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
             if metric < progress.best:
                 progress.best = metric
@@ -282,6 +291,7 @@ class _Run:
     def train_step(self, batches: Iterator[Batch], averages: Averages) -> int:
         """One step of every optimizer; returns the items that this process contributed."""
         seed_everything(self.settings.seed, self.progress.step, distributed.rank())
+        self.apply_rates()
         return self.descent.step(self.task, self.networks, batches, averages)
 
     def count_skipped(self) -> None:

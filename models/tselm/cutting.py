@@ -80,7 +80,7 @@ class Cutting:
         length = self.grid.samples(window)
         return [
             Piece(signal, start * self.grid.hop, length, slice(cut - start, end - start))
-            for start, cut, end in zip(starts, cuts, cuts[1:], strict=False)
+            for start, (cut, end) in zip(starts, itertools.pairwise(cuts), strict=True)
         ]
 
     def decoded_together(self, frames: int) -> int:

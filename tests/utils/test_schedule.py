@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from utils.schedule import NewBob
+from utils.schedule import Exponential, NewBob, Schedule, WarmUpCosine
+
+
+def scales_after(schedule: Schedule, metrics: list[float]) -> list[float]:
+    """The scale after each epoch."""
+    return [(schedule.end_epoch(metric), schedule.scale(0))[1] for metric in metrics]
 
 
 def test_the_rate_falls_when_the_metric_no_longer_improves() -> None:
     bob = NewBob(factor=0.9, threshold=0.0025, patience=1)
-    scales = [bob.step(metric) for metric in (50.0, 40.0, 39.95, 39.94, 39.93, 39.92, 30.0)]
+    scales = scales_after(bob, [50.0, 40.0, 39.95, 39.94, 39.93, 39.92, 30.0])
     # 40 -> 39.95 is too little, and is let pass once; then every second such epoch counts
     assert scales == pytest.approx([1, 1, 1, 0.9, 0.9, 0.81, 0.81])
 
@@ -15,8 +20,25 @@ def test_the_rate_falls_when_the_metric_no_longer_improves() -> None:
 def test_its_state_continues_it() -> None:
     metrics = [50.0, 49.99, 49.98, 49.97, 49.96, 49.95]
     whole, first, second = NewBob(), NewBob(), NewBob()
-    want = [whole.step(m) for m in metrics]
-    for m in metrics[:3]:
-        first.step(m)
+    want = scales_after(whole, metrics)
+    scales_after(first, metrics[:3])
     second.load_state_dict(first.state_dict())
-    assert [second.step(m) for m in metrics[3:]] == want[3:]
+    assert scales_after(second, metrics[3:]) == want[3:]
+
+
+def test_exponential_decay_goes_by_epochs_and_continues() -> None:
+    whole, again = Exponential(factor=0.5), Exponential(factor=0.5)
+    assert whole.scale(7) == 1 and scales_after(whole, [1.0, 9.0]) == [0.5, 0.25]
+    again.load_state_dict(whole.state_dict())
+    assert again.scale(99) == 0.25
+    with pytest.raises(ValueError, match="got 1.1"):
+        Exponential(factor=1.1)
+
+
+def test_warm_up_and_cosine_are_a_function_of_the_step() -> None:
+    schedule = WarmUpCosine(warm_up=4, steps=12, end=0.1)
+    assert [schedule.scale(step) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+    assert schedule.scale(8) == pytest.approx(0.55)
+    assert schedule.scale(12) == schedule.scale(99) == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="below the 4 steps.*got 4"):
+        WarmUpCosine(warm_up=4, steps=4)
