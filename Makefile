@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: venv venv-eval demo test lint
+.PHONY: venv venv-eval demo toy test lint
 venv: .venv/done
 venv-eval: .venv/done-eval
 
@@ -26,3 +26,6 @@ lint: venv
 
 demo: venv-eval
 	$(BIN)/python demo.py
+
+toy: venv-eval
+	$(BIN)/python toy.py

@@ -1,4 +1,5 @@
-"""Extract with any system of this project: a folder of lists, on any number of devices and processes, or one file.
+"""Run any system of this project: extract a folder of lists, on any number of devices and processes, or one file; or
+turn any list of files into tokens.
 
 A folder holds mix_clean.scp and aux_s1.scp (`name path` lines, matched by name). What is finished stays finished: the
 same command does what is missing. The results do not depend on the number of processes.
@@ -8,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
+import functools
 import itertools
-import json
 import logging
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from data.jobs import Group, Job
-    from models.interfaces import TargetExtractor
-    from utils.recipe import Recipe
+    from models.interfaces import TargetExtractor, Tokenizer
+    from utils.run_record import RunRecord
 
 log = logging.getLogger("inference")
 
@@ -45,15 +46,22 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n  python inference.py -scp test -config config/tselm_l.yaml -ckpt best.pth --output out "
         "-gpus cuda:0 cuda:1 -proc 8\n  python inference.py -config config/tselm_l.yaml -ckpt best.pth "
-        "--mixture a.wav --enrolment b.wav --output c.wav",
+        "--mixture a.wav --enrolment b.wav --output c.wav\n  python inference.py --tokenize train.json "
+        "-config config/unit_hifigan.yaml --output tokens -proc 2",
     )
     add = parser.add_argument
     add("-scp", "--scp_dir", metavar="DIR", help="folder with mix_clean.scp and aux_s1.scp")
     add("--mixture", metavar="FILE", help="one mixture, instead of a folder")
     add("--enrolment", metavar="FILE", help="speech of the talker to extract from it")
+    add(
+        "--tokenize",
+        metavar="LIST",
+        help="instead of extracting, turn the files of a list (`name path` lines, or a speaker index) into tokens, "
+        "OUTPUT/NAME.npy [N, K], with the recipe's tokenizer",
+    )
     add("-config", "--config_path", required=True, metavar="FILE", help="recipe, a YAML file of config/")
-    add("-ckpt", "--ckpt_path", required=True, metavar="FILE", help="trained or released checkpoint")
-    add("--output", required=True, metavar="PATH", help="folder for the 16 kHz wav files; with --mixture, the file")
+    add("-ckpt", "--ckpt_path", metavar="FILE", help="trained or released checkpoint")
+    add("--output", required=True, metavar="PATH", help="folder for what is made; with --mixture, the file")
     add(
         "-gpus",
         "--gpus",
@@ -76,17 +84,21 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="N",
         help="threads of a process on the CPU (default: 1); more can change the last bits of a result",
     )
-    add("--overwrite", action="store_true", help="extract again what is already there")
+    add("--overwrite", action="store_true", help="make again what is already there")
     add("--save-tokens", action="store_true", help="keep the predicted tokens too, as OUTPUT/tokens/NAME.npy [N, K]")
     add("--report", action="store_true", help="evaluate when all is done (evaluate.py); includes --save-tokens")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe; repeatable")
     add("--debug", action="store_true", help="show the whole traceback of an error")
     args = parser.parse_args(argv)
-    if (args.scp_dir is None) == (args.mixture is None) or (args.mixture is None) != (args.enrolment is None):
-        parser.error("give either -scp, or both --mixture and --enrolment")
+    if [args.scp_dir, args.mixture, args.tokenize].count(None) != 2 or (args.mixture is None) != (
+        args.enrolment is None
+    ):
+        parser.error("give either -scp, or both --mixture and --enrolment, or --tokenize")
+    if (args.ckpt_path is None) != (args.tokenize is not None):
+        parser.error("extraction needs -ckpt, and --tokenize reads none: the recipe names the tokenizer's files")
     if args.proc is not None and args.proc < 1 or args.threads < 1:
         parser.error("-proc and --threads must be above 0")
-    if args.mixture and (args.report or args.save_tokens):
+    if not args.scp_dir and (args.report or args.save_tokens):
         parser.error("--report and --save-tokens are for a folder of lists, -scp")
     return args
 
@@ -101,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
 
     setup_console()
     with report_errors(args.debug) as outcome:
-        outcome.status = extract_all(args)
+        outcome.status = tokenize_all(args) if args.tokenize else extract_all(args)
     if args.report and outcome.status in (0, 1):
         return evaluate_all(args) or outcome.status
     return outcome.status
@@ -109,24 +121,78 @@ def main(argv: list[str] | None = None) -> int:
 
 def extract_all(args: argparse.Namespace) -> int:
     """Extract what is missing; returns the exit status: 1 if a file failed."""
-    from tqdm import tqdm
-
-    from data.jobs import Job, groups, list_jobs, measure
-    from utils.distributed import process_devices
+    from data.jobs import Job, list_jobs
     from utils.recipe import Recipe
-    from utils.workers import run_jobs
+    from utils.run_record import RunRecord, file_digest
 
     output = Path(args.output)
-    if args.mixture:
-        jobs = [Job(args.mixture, Path(args.mixture), Path(args.enrolment), output)]
-    else:
-        jobs = list_jobs(Path(args.scp_dir), output, keep_tokens=args.save_tokens or args.report)
-    durations, broken = measure(jobs)
     recipe = Recipe(args.config_path, overrides=args.override)
-    note_settings(args, recipe, is_used=any(job.output.exists() for job in jobs))
+    if not Path(args.ckpt_path).is_file():
+        raise FileNotFoundError(f"no such checkpoint: {args.ckpt_path}")
+    if args.mixture:
+        jobs = [Job(args.mixture, Path(args.mixture), output, Path(args.enrolment))]
+        return run_all(args, jobs, start_extracting, verb="extract", batch_seconds=0.0)
+    jobs = list_jobs(Path(args.scp_dir), output, keep_tokens=args.save_tokens or args.report)
+    is_used = not args.overwrite and any(job.output.exists() for job in jobs)
+    made_with = {
+        "checkpoint": str(args.ckpt_path),
+        "sha256": file_digest(args.ckpt_path),
+        "model": recipe.text("model"),
+    }
+    compared = {"sha256": "checkpoint", "model": "recipe"}
+    record = RunRecord(output / "inference.json", made_with, compared=compared, is_used=is_used)
+    limit = recipe.get("batch_seconds", 0.0)
+    return run_all(args, jobs, start_extracting, verb="extract", batch_seconds=limit, record=record)
+
+
+def tokenize_all(args: argparse.Namespace) -> int:
+    """Turn what is missing into tokens; returns the exit status: 1 if a file failed."""
+    from data.jobs import Job
+    from data.scp import output_path
+    from data.utterances import read_utterances
+    from utils.recipe import Recipe
+    from utils.run_record import RunRecord
+
+    output = Path(args.output)
+    utterances = read_utterances(args.tokenize)
+    jobs = [Job(name, path, output_path(output, name, ".npy")) for name, path in utterances.items()]
+    recipe = Recipe(args.config_path, overrides=args.override)
+    tokenizer = recipe.build("tokenizer")["tokenizer"]
+    made_with = {
+        "tokenizer": tokenizer.digest(),
+        "sample_rate": tokenizer.sample_rate,
+        "hop_length": tokenizer.hop_length,
+        "codebooks": list(tokenizer.codebook_names),
+        "vocab_size": tokenizer.vocab_size,
+        "recipe": recipe.text("tokenizer"),
+    }
+    is_used = not args.overwrite and any(job.output.exists() for job in jobs)
+    compared = {"tokenizer": "tokenizer", "codebooks": "choice of codebooks"}
+    record = RunRecord(output / "tokens.json", made_with, compared=compared, is_used=is_used)
+    limit = recipe.get("batch_seconds", 24.0)
+    return run_all(args, jobs, start_tokenizing, verb="tokenize", batch_seconds=limit, record=record)
+
+
+def run_all(
+    args: argparse.Namespace,
+    jobs: Sequence[Job],
+    start: Callable[..., Callable[[Group], Outcome]],
+    *,
+    verb: str,
+    batch_seconds: float,
+    record: RunRecord | None = None,
+) -> int:
+    """Do the jobs whose outputs are missing, on all devices; returns the exit status: 1 if one failed."""
+    from tqdm import tqdm
+
+    from data.jobs import groups, measure
+    from utils.distributed import process_devices
+    from utils.workers import run_jobs
+
+    durations, broken = measure(jobs)
     readable = [job for job in jobs if job.name in durations]
     again = args.overwrite or bool(args.mixture)
-    todo = groups(readable, durations, batch_seconds=recipe.get("batch_seconds", 0.0), overwrite=again)
+    todo = groups(readable, durations, batch_seconds=batch_seconds, overwrite=again)
     wanted = {name for group in todo for name in group.wanted}
     failed = {job.name: broken[job.name] for job in jobs if job.name in broken and (again or not job.done())}
     if done := len(jobs) - len(wanted) - len(failed):
@@ -135,7 +201,7 @@ def extract_all(args: argparse.Namespace) -> int:
     seconds, since, outcomes = sum(durations[name] for name in wanted), time.perf_counter(), []
     settings = (args.config_path, args.ckpt_path, tuple(args.override), args.threads)
     form = "{desc}: {percentage:3.0f}% |{bar}| {n:.0f} of {total:.0f} s of audio [{elapsed}, {remaining} left]"
-    with tqdm(total=seconds, desc=f"extracting, {len(devices)} processes", bar_format=form) as bar:
+    with tqdm(total=seconds, desc=f"{verb}, {len(devices)} processes", bar_format=form) as bar:
         for finished in run_jobs(todo, start, devices, *settings):
             names = finished.job.wanted
             bar.update(min(sum(map(durations.get, names)), seconds - bar.n))  # sums of fractions may pass the total
@@ -144,11 +210,14 @@ def extract_all(args: argparse.Namespace) -> int:
             else:
                 failed |= finished.result.failed
                 outcomes.append(finished.result)
-    extracted = wanted - failed.keys()
-    if extracted:
-        took, audio_seconds = time.perf_counter() - since, sum(durations[name] for name in extracted)
-        log.info("%d files, %.1f s of audio in %.1f s, in %s", len(extracted), audio_seconds, took, output)
-        note_speed(args, devices, outcomes, files=len(extracted), audio_seconds=audio_seconds, wall_seconds=took)
+    made = wanted - failed.keys()
+    if made:
+        took, audio_seconds = time.perf_counter() - since, sum(durations[name] for name in made)
+        log.info("%d files, %.1f s of audio in %.1f s, in %s", len(made), audio_seconds, took, args.output)
+        if record:
+            threads = args.threads if devices[0].type == "cpu" else None
+            cost = speed(devices, outcomes, files=len(made), audio_seconds=audio_seconds, wall_seconds=took)
+            record.add_run({**cost, "threads": threads})
     for name, reason in failed.items():
         log.error("failed: %s: %s", name, reason)
     if failed:
@@ -156,26 +225,48 @@ def extract_all(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def start(device, config_path: str, ckpt_path: str, overrides: tuple[str, ...], threads: int):
+def start_extracting(device, config_path: str, ckpt_path: str, overrides: tuple[str, ...], threads: int):
     """Load the system in this process; returns the function that does a group."""
+    from models import load_extractor
+
+    settle(device, threads)
+    extractor = load_extractor(config_path, ckpt_path, device=device, overrides=overrides)
+    return measured(device, lambda group: extract_group(extractor, group))
+
+
+def start_tokenizing(device, config_path: str, _: None, overrides: tuple[str, ...], threads: int):
+    """Load the tokenizer in this process; returns the function that does a group."""
+    from utils.recipe import Recipe
+    from utils.seed import make_reproducible
+
+    settle(device, threads)
+    tokenizer = Recipe(config_path, overrides=overrides).build("tokenizer")["tokenizer"].to(device)
+    make_reproducible()  # now that all libraries are imported
+    return measured(device, lambda group: tokenize_group(tokenizer, group, device))
+
+
+def settle(device, threads: int) -> None:
+    """Make this process one for ``device``."""
     import torch
 
-    from models import load_extractor
     from utils.distributed import select
-    from utils.machine import peak_gpu_memory, peak_memory
 
     select(device)
     if device.type == "cpu":
         # The number of threads changes the last bits of sums, so it must not follow from the number of processes.
         torch.set_num_threads(threads)
-    extractor = load_extractor(config_path, ckpt_path, device=device, overrides=overrides)
 
-    def extract(group: Group) -> Outcome:
+
+def measured(device, work: Callable[[Group], dict[str, str]]) -> Callable[[Group], Outcome]:
+    """``work``, which returns the reasons of what failed, with what it cost."""
+    from utils.machine import peak_gpu_memory, peak_memory
+
+    def do(group: Group) -> Outcome:
         since = time.perf_counter()
-        failed = extract_group(extractor, group)
+        failed = work(group)
         return Outcome(time.perf_counter() - since, peak_memory(), peak_gpu_memory(device), failed)
 
-    return extract
+    return do
 
 
 def extract_group(extractor: TargetExtractor, group: Group) -> dict[str, str]:
@@ -190,9 +281,7 @@ def extract_group(extractor: TargetExtractor, group: Group) -> dict[str, str]:
     from utils.files import write_array
 
     def source(job: Job) -> Source:
-        def read(first: int, length: int) -> np.ndarray:
-            return audio.read(job.mixture, start=first, length=length)
-
+        read = functools.partial(read_part, job.mixture)
         return Source(read, audio.num_samples(job.mixture), audio.read(job.enrolment))
 
     try:
@@ -212,64 +301,60 @@ def extract_group(extractor: TargetExtractor, group: Group) -> dict[str, str]:
     except USER_ERRORS as error:
         if len(group.jobs) == 1:
             return {group.jobs[0].name: describe(error)}
+    return one_by_one(group, functools.partial(extract_group, extractor))
+
+
+def tokenize_group(tokenizer: Tokenizer, group: Group, device) -> dict[str, str]:
+    """Write the tokens of what is wanted of a group; returns the reasons of those that failed.
+
+    If one file fails, each is done alone.
+    """
+    from data import audio
+    from models.ssl_tokenizer import encode_files
+    from utils.errors import USER_ERRORS, describe
+    from utils.files import write_array
+
+    try:
+        sources = [(functools.partial(read_part, job.mixture), audio.num_samples(job.mixture)) for job in group.jobs]
+        made = encode_files(tokenizer, sources, device=device)
+        dtype = "int16" if tokenizer.vocab_size <= 2**15 else "int32"
+        for job, tokens in zip(group.jobs, made, strict=True):
+            if job.name in group.wanted:
+                write_array(job.output, tokens.numpy().astype(dtype))
+        return {}
+    except USER_ERRORS as error:
+        if len(group.jobs) == 1:
+            return {group.jobs[0].name: describe(error)}
+    return one_by_one(group, functools.partial(tokenize_group, tokenizer, device=device))
+
+
+def one_by_one(group: Group, work: Callable[[Group], dict[str, str]]) -> dict[str, str]:
+    """The jobs of a group as groups of their own, after one of them failed."""
     failed = {}
     for job in group.jobs:
         if job.name in group.wanted:
-            failed |= extract_group(extractor, dataclasses.replace(group, jobs=(job,)))
+            failed |= work(dataclasses.replace(group, jobs=(job,)))
     return failed
 
 
-def note_settings(args: argparse.Namespace, recipe: Recipe, *, is_used: bool) -> None:
-    """Keep beside the outputs what they were made with, and refuse to mix outputs of different systems.
+def read_part(path: Path, start: int, length: int) -> np.ndarray:
+    from data import audio
 
-    Raises:
-        ValueError: the folder holds outputs of another recipe or checkpoint.
-    """
-    from utils.files import write_json
-
-    if args.mixture:
-        return
-    if not Path(args.ckpt_path).is_file():
-        raise FileNotFoundError(f"no such checkpoint: {args.ckpt_path}")
-    with open(args.ckpt_path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    now = {"checkpoint": str(args.ckpt_path), "sha256": digest, "model": recipe.text("model")}
-    path, runs = Path(args.output) / "inference.json", []
-    if path.exists() and not args.overwrite and is_used:
-        then = json.loads(path.read_text(encoding="utf-8"))
-        if differing := [key for key in ("sha256", "model") if then.get(key) != now[key]]:
-            what = " and ".join({"sha256": "checkpoint", "model": "recipe"}[key] for key in differing)
-            raise ValueError(
-                f"{args.output} holds outputs of another {what} (see {path}): choose another folder, or --overwrite"
-            )
-        runs = then.get("runs", [])
-    write_json(path, {**now, "runs": runs})
+    return audio.read(path, start=start, length=length)
 
 
-def note_speed(
-    args: argparse.Namespace,
-    devices: list,
-    outcomes: list[Outcome],
-    *,
-    files: int,
-    audio_seconds: float,
-    wall_seconds: float,
-) -> None:
-    """Add what this run cost to inference.json: the work of its groups, and the wall clock, with loading."""
+def speed(
+    devices: list, outcomes: list[Outcome], *, files: int, audio_seconds: float, wall_seconds: float
+) -> dict[str, object]:
+    """What a run cost: the work of its groups, and the wall clock, with loading."""
     import torch
 
-    from utils.files import write_json
     from utils.machine import device_name
 
-    if args.mixture:
-        return
-    path = Path(args.output) / "inference.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
     gpu = [outcome.gpu_memory for outcome in outcomes if outcome.gpu_memory is not None]
-    run = {
+    return {
         "device": " + ".join(sorted({device_name(device) for device in devices})),
         "processes": len(devices),
-        "threads": args.threads if devices[0].type == "cpu" else None,
         "files": files,
         "audio_seconds": round(audio_seconds, 3),
         "work_seconds_per_second": sum(outcome.seconds for outcome in outcomes) / audio_seconds,
@@ -278,7 +363,6 @@ def note_speed(
         "peak_gpu_bytes": max(gpu) if gpu else None,
         "torch": torch.__version__,
     }
-    write_json(path, {**record, "runs": [*record["runs"], run]})
 
 
 def evaluate_all(args: argparse.Namespace) -> int:

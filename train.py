@@ -40,6 +40,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--ckpt_path", required=True, metavar="DIR", help="folder for last.pth and best.pth")
     parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="checkpoint whose weights a new run starts from, to train them further",
+    )
+    parser.add_argument(
         "--export",
         type=Path,
         metavar="DIR",
@@ -98,6 +104,7 @@ def train(device: object, args: argparse.Namespace) -> int:
                 device=device,
                 log_path=Path(args.log),
                 ckpt_path=Path(args.ckpt_path),
+                init=args.init,
                 recipe=recipe.text(),
                 stop=stop,
             )

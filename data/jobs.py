@@ -1,4 +1,4 @@
-"""What there is to extract: the jobs of a folder of lists, and which of them are done together."""
+"""What there is to do: the jobs of a list, and which of them are done together."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ SHARE = 32  # a group is at most this part of all audio, so that several process
 
 @dataclass(frozen=True)
 class Job:
-    """One mixture to extract from."""
+    """One file to make something of.
+
+    Attributes:
+        name: in its list.
+        mixture: what is heard.
+        output: where the result is written.
+        enrolment: of the talker to extract; None where nobody is extracted.
+        tokens: where the predicted tokens are kept, if they are.
+    """
 
     name: str
     mixture: Path
-    enrolment: Path
     output: Path
-    tokens: Path | None = None  # where the predicted tokens are kept
+    enrolment: Path | None = None
+    tokens: Path | None = None
 
     def done(self) -> bool:
         return self.output.exists() and (self.tokens is None or self.tokens.exists())
@@ -54,8 +62,8 @@ def list_jobs(folder: Path, output: Path, *, keep_tokens: bool) -> list[Job]:
         Job(
             name,
             paths["mixture"],
-            paths["enrolment"],
             output_path(output, name),
+            paths["enrolment"],
             output_path(output / "tokens", name, ".npy") if keep_tokens else None,
         )
         for name, paths in read_aligned(lists)

@@ -5,28 +5,61 @@ from __future__ import annotations
 import base64
 import io
 import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from evaluation.metric import SAMPLE_RATE
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 _PIXELS = (960, 192)  # the largest picture: wider than it is ever shown, and no heavier than it must be
+_LANCZOS = 1  # PIL's number for it: the finest way to resize
 _SHADES = 64  # of 80 dB: finer steps cannot be told apart, and cost bytes
 
 
 def spectrogram_url(wav: np.ndarray) -> str:
     """The spectrogram of ``wav`` [T], 0 to 8 kHz, as a PNG picture."""
+    picture = _spectrogram(wav)
+    return _url("image/png", _png(picture.resize((min(picture.width, _PIXELS[0]), _PIXELS[1]), resample=_LANCZOS)))
+
+
+def draw_spectrograms(path: str | os.PathLike, signals: Mapping[str, np.ndarray]) -> None:
+    """Write the spectrograms of named signals [T], 0 to 8 kHz, one below the other, as one PNG file."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    width, height, label = _PIXELS[0], 150, 22
+    whole = Image.new("RGB", (width, len(signals) * (height + label)), "white")
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(15)
+    for row, (name, wav) in enumerate(signals.items()):
+        top = row * (height + label)
+        draw.text((2, top + 2), name, fill="black", font=font)
+        whole.paste(_spectrogram(wav).resize((width, height), resample=_LANCZOS), (0, top + label))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_png(whole).getvalue())
+
+
+def _spectrogram(wav: np.ndarray) -> Image.Image:
     import torch  # late: a program that only evaluates stays small until its page is written
     from PIL import Image
 
     from modules.spectral import spectrogram_image
 
     pixels = (spectrogram_image(torch.from_numpy(np.asarray(wav, np.float32))) * 255).round().byte()
-    picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    picture = picture.resize((min(picture.width, _PIXELS[0]), _PIXELS[1]), Image.Resampling.LANCZOS)
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+def _png(picture: Image.Image) -> io.BytesIO:
+    from PIL import Image
+
     file = io.BytesIO()
     picture.quantize(_SHADES, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
-    return _url("image/png", file)
+    return file
 
 
 def audio_url(wav: np.ndarray) -> str:

@@ -8,6 +8,7 @@ python -m models.released convert checkpoint FILE --output OUT.pth
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from models.released_checkpoint import STAND_INS, ReleasedCheckpoint, compare_fr
 from models.released_folders import kmeans_layers, newer_names, read_kmeans, read_vocoder
 from utils import checkpoint
 from utils.errors import report_errors
+from utils.files import readable
 
 __all__ = [
     "STAND_INS",
@@ -34,6 +36,7 @@ __all__ = [
     "read_kmeans",
     "read_vocoder",
     "write_kmeans",
+    "write_released_kmeans",
     "write_vocoder",
 ]
 
@@ -42,6 +45,32 @@ def write_kmeans(folder: str | os.PathLike, centres: Mapping[int, Tensor]) -> li
     """Write the centres [V, D] of each layer to ``kmeans.safetensors``, as the tensors ``layer_{l}``."""
     tensors = _independent({f"layer_{layer}": value for layer, value in centres.items()})
     return [_write(Path(folder) / "kmeans.safetensors", lambda path: save_file(tensors, path))]
+
+
+def write_released_kmeans(folder: str | os.PathLike, centres: Mapping[int, Tensor], *, name: str) -> list[Path]:
+    """Write the centres [V, D] of each layer in the released layout, for programs that read that.
+
+    The files, ``{name}_k{V}_L{l}.pt``, are fitted ``MiniBatchKMeans`` of scikit-learn with float64 centres.
+
+    Raises:
+        ValueError: the folder has a ``kmeans.safetensors``, which readers would take instead.
+    """
+    folder = Path(folder)
+    if (folder / "kmeans.safetensors").exists():
+        raise ValueError(f"{folder} has a kmeans.safetensors, which readers would take instead: name another folder")
+    import joblib
+    from sklearn.cluster import MiniBatchKMeans  # here, since importing it takes seconds and draws random numbers
+
+    written = []
+    for layer, value in centres.items():
+        model = MiniBatchKMeans(n_clusters=len(value))
+        # what fit() sets and predict() and transform() ask for
+        model.cluster_centers_ = value.detach().cpu().double().numpy()
+        model._n_features_out, model.n_features_in_ = value.shape
+        model._n_threads = 1
+        path = folder / f"{name}_k{len(value)}_L{layer}.pt"
+        written.append(_write(path, functools.partial(joblib.dump, model)))
+    return written
 
 
 def write_vocoder(folder: str | os.PathLike, arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> list[Path]:
@@ -134,6 +163,7 @@ def _write(path: Path, write: Callable[[Path], object]) -> Path:
         write(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        readable(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

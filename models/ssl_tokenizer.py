@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 
+from models.interfaces import Tokenizer
+from modules.cutting import Cutting, Piece
 from modules.frames import length_mask
 from modules.frozen import Frozen
 from modules.kmeans import NearestCentroid
@@ -75,3 +78,53 @@ class SSLTokenizer(Frozen):
         return tokens
 
     forward = encode
+
+
+def encode_files(
+    tokenizer: Tokenizer,
+    sources: Sequence[tuple[Callable[[int, int], np.ndarray], int]],
+    *,
+    device: str | torch.device,
+    piece_seconds: float = 20.0,
+    context_seconds: float = 2.0,
+) -> list[torch.Tensor]:
+    """Tokens of whole files of any length, in bounded memory.
+
+    A file that fits into a window is encoded whole, together with its neighbours that do; of a longer one, the windows
+    overlap by their contexts.
+
+    Args:
+        sources: of each file ``read(start, length)``, which gives its samples, and how many it has.
+        piece_seconds, context_seconds: what is kept of a window of a long file, and what is heard on either side.
+
+    Returns:
+        Of each file [ceil(T / hop), K] int64, on the CPU: frames that reach beyond its end hear zeros there.
+    """
+    rate, hop = tokenizer.sample_rate, tokenizer.hop_length
+    piece, context = (round(seconds * rate / hop) for seconds in (piece_seconds, context_seconds))
+    cutting = Cutting(grid=tokenizer.grid, chunking="aligned", mix_length=0, piece=piece, context=context)
+    pieces = [cut for file, (_, samples) in enumerate(sources) for cut in cutting.cut(samples, file)]
+    made: list[list[torch.Tensor]] = [[] for _ in sources]
+    for together in _fitting(pieces, samples=tokenizer.grid.samples(cutting.window)):
+        wav = torch.zeros(len(together), max(cut.length for cut in together))
+        for row, cut in zip(wav, together, strict=True):
+            heard = torch.as_tensor(sources[cut.signal][0](cut.start, cut.length))
+            row[: len(heard)] = heard
+        lengths = torch.tensor([cut.length for cut in together])
+        tokens = tokenizer.encode(wav.to(device), lengths.to(device)).cpu()
+        for row, cut in zip(tokens, together, strict=True):
+            made[cut.signal].append(row[cut.kept])
+    return [torch.cat(parts) for parts in made]
+
+
+def _fitting(pieces: Sequence[Piece], *, samples: int) -> Iterator[list[Piece]]:
+    """Neighbours whose padded batch holds no more than ``samples``, or one that is longer."""
+    together: list[Piece] = []
+    for piece in pieces:
+        longest = max([piece.length, *(other.length for other in together)])
+        if together and longest * (len(together) + 1) > samples:
+            yield together
+            together = []
+        together.append(piece)
+    if together:
+        yield together

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import operator
 import os
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -58,7 +59,7 @@ class WavLM(Frozen):
         self.model, total = _load(source, highest=max(self.layers))
         config = self.model.config
         self.dim: int = config.hidden_size
-        self.grid = _frame_grid(config)
+        self.grid = frame_grid(config)
         self.hop_length = self.grid.hop
         self._kept_bias: torch.Tensor | None = None
         self._convolutions = [FrozenLinear(layer.conv) for layer in self.model.feature_extractor.conv_layers]
@@ -103,7 +104,7 @@ class WavLM(Frozen):
         if lengths is not None and not self._padding_is_exact:
             return [x[:, kept] for x in self._one_by_one(wav, lengths)]
         own = None if lengths is None else length_mask(lengths, wav.shape[-1])
-        wav = _normalize(wav, own) if self.normalize else _silence_padding(wav, own)
+        wav = unit_variance(wav, own) if self.normalize else _silence_padding(wav, own)
         x = self._convolve(wav, repeats_from)
         mask = None if lengths is None else length_mask(self.grid.frames(lengths), x.shape[1])
         bias = self._position_bias(x.shape[1]) if self._layers else None
@@ -164,7 +165,7 @@ class WavLM(Frozen):
         if repeats_from and self._padding_is_exact:
             hops = itertools.accumulate(config.conv_stride, operator.mul)
             depth = sum(repeats_from % hop == 0 for hop in hops)  # each divides the next
-        return depth, _frame_grid(config, depth)
+        return depth, frame_grid(config, depth)
 
     def _position_bias(self, frames: int) -> torch.Tensor:
         """[H, N, N], for all layers; that of the longest signal so far is kept, and holds those of shorter ones."""
@@ -216,12 +217,26 @@ class _Layer:
         return self._narrow(self._wide(x))
 
 
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """transformers says only what is wrong, and draws no progress bar."""
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
 @functools.cache
 def _compiled_hidden_states() -> Callable[..., list[torch.Tensor]]:
     return torch.compile(WavLM._hidden_states, dynamic=False)
 
 
-def _normalize(wav: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+def unit_variance(wav: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Zero mean and unit variance over each row's own samples (biased variance, eps 1e-5, as ``F.layer_norm``)."""
     if mask is None:
         return F.layer_norm(wav, wav.shape[-1:])
@@ -236,7 +251,7 @@ def _silence_padding(wav: torch.Tensor, mask: torch.Tensor | None) -> torch.Tens
     return wav if mask is None else wav.masked_fill(~mask, 0)
 
 
-def _frame_grid(config: WavLMConfig, depth: int | None = None) -> FrameGrid:
+def frame_grid(config: WavLMConfig, depth: int | None = None) -> FrameGrid:
     """The frames after the first ``depth`` convolutions; None: after all."""
     window, hop = 1, 1
     for kernel, stride in zip(config.conv_kernel[:depth], config.conv_stride[:depth], strict=True):
@@ -250,31 +265,25 @@ def _load(source: str | os.PathLike, *, highest: int) -> tuple[WavLMModel, int]:
     is_folder = Path(source).is_dir()
     if not is_folder and (source.count("/") != 1 or source.startswith((".", "~", "/"))):
         raise FileNotFoundError(f"no such WavLM folder: {source}")
-    # transformers would list the layers left out as a fault, and draw a progress bar
-    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    # transformers would list the layers left out as a fault
     try:
-        config = WavLMConfig.from_pretrained(source)
-        total = config.num_hidden_layers
-        if (config.hidden_act, config.feat_extract_activation) != ("gelu", "gelu"):
-            raise ValueError(
-                f"{source} has activations {config.hidden_act} and {config.feat_extract_activation}, not gelu"
+        with quiet_transformers():
+            config = WavLMConfig.from_pretrained(source)
+            total = config.num_hidden_layers
+            if (config.hidden_act, config.feat_extract_activation) != ("gelu", "gelu"):
+                raise ValueError(
+                    f"{source} has activations {config.hidden_act} and {config.feat_extract_activation}, not gelu"
+                )
+            if highest > total:
+                raise ValueError(f"{source} has {total} layers, layer {highest} was asked for")
+            config.num_hidden_layers = highest
+            config.mask_time_prob = config.mask_feature_prob = 0.0
+            model, info = WavLMModel.from_pretrained(
+                source, config=config, dtype=torch.float32, output_loading_info=True, local_files_only=is_folder
             )
-        if highest > total:
-            raise ValueError(f"{source} has {total} layers, layer {highest} was asked for")
-        config.num_hidden_layers = highest
-        config.mask_time_prob = config.mask_feature_prob = 0.0
-        model, info = WavLMModel.from_pretrained(
-            source, config=config, dtype=torch.float32, output_loading_info=True, local_files_only=is_folder
-        )
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         where = "" if is_folder else " on the hub or in its cache; a local folder works too"
         raise ValueError(f"cannot load a WavLM from {source}{where} ({' '.join(str(error).split())})") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bar:
-            transformers_logging.enable_progress_bar()
     if info["missing_keys"]:
         raise ValueError(f"{source} lacks weights: {first_few(sorted(info['missing_keys']))}")
     return model, total

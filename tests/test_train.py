@@ -24,7 +24,7 @@ def corpus(tmp_path_factory) -> dict[str, Path]:
 
 
 def command(folder: Path, corpus: dict[str, Path], recipe: str = "tselm_toy", **more: object) -> list[str]:
-    small = dict(epoch=2, epoch_num=12, batch_size=4, batch_size_eval=2, num_workers=1)
+    small = dict(epoch=2, epoch_num=12, batch_size=4, batch_size_eval=2, num_workers=1, precision="fp32")
     small |= dict(mix_length=8080, regi_length=8080, **corpus)
     where = ["--config_path", f"config/{recipe}.yaml", "--log", folder / "log", "--ckpt_path", folder / "ckpt"]
     return ["train.py", *map(str, where), *flags(**{**small, **more})]
@@ -138,6 +138,12 @@ def test_every_recipe_trains_at_toy_size(tmp_path, corpus, recipe: str) -> None:
         "--output", tmp_path / "wrong", "-gpus", "cpu", "-proc", "1", *flags(),
     )  # fmt: skip
     assert wrong.returncode == 2 and "was trained with something else" in wrong.stderr
+
+
+def test_a_task_without_parts_has_nothing_to_export(tmp_path, corpus, whole) -> None:
+    shutil.copytree(whole, tmp_path / "done")
+    done = call(*command(tmp_path / "done", corpus), "--export", tmp_path / "out")
+    assert done.returncode == 2 and "nothing to export" in done.stderr and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,13 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def readable(path: str | os.PathLike) -> None:
+    """Let those read a file whom the umask lets read new ones. safetensors writes files for the owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(path, 0o666 & ~umask)
+
+
 def portable(path: str | os.PathLike, folder: str | os.PathLike) -> str:
     """``path`` relative to ``folder`` where it lies inside, so that both can be moved together; else absolute."""
     for settle in (os.path.abspath, os.path.realpath):  # either may have been reached through a link

@@ -2,8 +2,9 @@
 
 A recipe is code: HyperPyYAML can construct anything. Run your own, never one that came with downloaded weights.
 
-A recipe names what it is a variant of with ``base: other.yaml``: its own keys are laid over the base's. Only what is
-asked for is built, with whatever it refers to, so inference needs no training path.
+A recipe names what it is a variant of with ``base: other.yaml``: its own keys are laid over the base's, and keys of the
+base that nothing refers to any more are left out. Only what is asked for is built, with whatever it refers to, so
+inference needs no training path.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ruamel.yaml.scalarfloat import ScalarFloat
 from ruamel.yaml.tag import Tag
 
 # What programs ask for; every other key of a recipe is there for one of these.
-ROOTS = ("seed", "gpus", "model", "task", "train_data", "valid_data", "trainer")
+ROOTS = ("seed", "gpus", "tokenizer", "model", "task", "train_data", "valid_data", "trainer")
 _REFERENCE = re.compile(r"<([^<>\[\]. ]+)[^<>]*>")
 _TUPLE = re.compile(r"\(.*\)")
 _MISSING = "!PLACEHOLDER"
@@ -46,12 +47,12 @@ class Recipe:
     def __init__(self, path: str | os.PathLike, *, overrides: Iterable[str] = (), roots: Iterable[str] = ROOTS):
         self.path = Path(path)
         self.roots = tuple(roots)
-        self._tree = _read(self.path)
-        changes = _parse_overrides(overrides)
-        unknown = [key for key in changes if key not in self._tree]
-        problems = [f"override {_suggest(key, self._tree)}" for key in unknown]
+        self._tree, own = _read(self.path)
         used = self._closure([root for root in self.roots if root in self._tree])
-        problems += [_suggest(key, self.roots) for key in self._tree if key not in used]
+        problems = [_suggest(key, self.roots) for key in own if key not in used]
+        self._tree = self._part(used)
+        changes = _parse_overrides(overrides)
+        problems += [f"override {_suggest(key, self._tree)}" for key in changes if key not in self._tree]
         if problems:
             raise ValueError(f"{self.path} has keys that nobody knows: " + "; ".join(problems))
         try:
@@ -102,7 +103,8 @@ class Recipe:
         return needed
 
 
-def _read(path: Path, inside: tuple[Path, ...] = ()) -> CommentedMap:
+def _read(path: Path, inside: tuple[Path, ...] = ()) -> tuple[CommentedMap, list[str]]:
+    """A recipe laid over its bases, and the keys of its own."""
     if not path.is_file():
         raise FileNotFoundError(f"no such recipe: {path}")
     if path.resolve() in inside:
@@ -114,11 +116,11 @@ def _read(path: Path, inside: tuple[Path, ...] = ()) -> CommentedMap:
     if not isinstance(tree, CommentedMap):
         raise ValueError(f"{path} is not a recipe: a mapping of keys is expected")
     if "base" not in tree:
-        return tree
-    base = _read(path.parent / str(tree.pop("base")), (*inside, path.resolve()))
+        return tree, list(tree)
+    base, _ = _read(path.parent / str(tree.pop("base")), (*inside, path.resolve()))
     for key, value in tree.items():
         base[key] = value
-    return base
+    return base, list(tree)
 
 
 def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:

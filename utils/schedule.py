@@ -81,18 +81,18 @@ class Exponential:
 
 
 class WarmUpCosine:
-    """The rate rises linearly from 0 in ``warm_up`` steps, and then falls along half a cosine (arXiv 1608.03983).
+    """The rate rises linearly from 0, and then falls along half a cosine (arXiv 1608.03983).
 
     Args:
-        warm_up: steps.
         steps: of the whole training; from then on the rate stays at its end.
+        warm_up: part of the steps in which it rises.
         end: the scale at the end.
     """
 
-    def __init__(self, *, warm_up: int, steps: int, end: float = 0.0):
-        if not 0 <= warm_up < steps:
-            raise ValueError(f"warm_up must be at least 0 and below the {steps} steps of the training, got {warm_up}")
-        self.warm_up = warm_up
+    def __init__(self, *, steps: int, warm_up: float = 0.05, end: float = 0.0):
+        if steps < 1 or not 0 <= warm_up < 1:
+            raise ValueError(f"steps must be above 0 and warm_up in [0, 1), got {steps} and {warm_up}")
+        self.warm_up = round(warm_up * steps)
         self.steps = steps
         self.end = end
 

@@ -85,7 +85,8 @@ class Task(nn.Module, ABC):
         The loop descends each objective before it asks for the next one. A classifier has one; a GAN computes the
         fake once, yields the discriminator's objective, and then the generator's. Gradients are cleared before an
         optimizer's first micro-batch only: an objective that reaches into another optimizer's network must keep that
-        network's parameters from collecting them, or they add up with ``accumulate``.
+        network's parameters from collecting them, or they add up with ``accumulate``; held constant so, that network
+        is called directly, not through ``networks``.
 
         Args:
             batch: as the data set gives it, on the device.

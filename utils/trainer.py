@@ -102,6 +102,7 @@ class Trainer:
         device: torch.device,
         log_path: Path,
         ckpt_path: Path,
+        init: Path | None = None,
         recipe: str = "",
         stop: StopRequest | None = None,
     ) -> bool:
@@ -110,6 +111,8 @@ class Trainer:
         Args:
             log_path: folder of the logs.
             ckpt_path: folder of ``last.pth``, from which the run continues, and ``best.pth``.
+            init: checkpoint from whose weights a new run starts, instead of random ones; one that continues does not
+                read it.
             recipe: text that is kept in the checkpoints.
 
         Returns:
@@ -119,7 +122,7 @@ class Trainer:
             FloatingPointError: ``max_skipped`` steps in a row had a gradient that was not finite.
             ValueError: the checkpoint does not fit the task.
         """
-        run = _Run(self, task.to(device), train_data, valid_data, device, ckpt_path, recipe, stop or StopRequest())
+        run = _Run(self, task.to(device), train_data, valid_data, device, ckpt_path, init, recipe, stop)
         run.prepare()
         run.restore()
         run.log = RunLog(log_path, first_step=run.progress.step) if distributed.is_main() else NoLog()
@@ -132,15 +135,16 @@ class Trainer:
 class _Run:
     """One call of ``Trainer.fit``: its objects and its state."""
 
-    def __init__(self, settings, task, train_data, valid_data, device, ckpt_path, recipe, stop):
+    def __init__(self, settings, task, train_data, valid_data, device, ckpt_path, init, recipe, stop):
         self.settings: Trainer = settings
         self.task: Task = task
         self.train_data: TrainData = train_data
         self.valid_data: EvalData = valid_data
         self.device: torch.device = device
         self.ckpt_path: Path = ckpt_path
+        self.init: Path | None = init
         self.recipe: str = recipe
-        self.stop: StopRequest = stop
+        self.stop: StopRequest = stop or StopRequest()
         self.log: RunLog | NoLog = NoLog()
         # Refuse now what would only fail in the first step.
         train_data.micro_batch_size(world_size=distributed.world_size(), accumulate=settings.accumulate)
@@ -218,8 +222,21 @@ class _Run:
                     f"{self.train_data.steps_per_epoch}: continue with the same batch_size and data, or in a new folder"
                 )
             log.info("continuing from %s: %d epochs and %d steps done", path, self.progress.epoch, self.progress.step)
+        elif self.init:
+            self.start_from(self.init)
         distributed.barrier()
         self.networks = {n: distributed.parallel(m, self.device) for n, m in self.task.networks().items()}
+
+    def start_from(self, path: Path) -> None:
+        """Take over the weights of the networks that a checkpoint holds; the others keep their initial ones."""
+        saved, networks = checkpoint.load(path), self.task.networks()
+        tensors = {name: x for name, x in saved["model"].items() if name.split(".")[0] in networks}
+        held = {name: networks[name] for name in networks if any(key.startswith(f"{name}.") for key in tensors)}
+        if not held:
+            raise ValueError(f"{path} holds none of this recipe's networks ({', '.join(networks)})")
+        checkpoint.require_same(saved, frozen=self.digests, settings=self.task.settings(), source=path)
+        checkpoint.load_tensors(held, tensors, path)
+        log.info("starting from the weights of %s in %s", ", ".join(held), path)
 
     def apply_rates(self) -> None:
         scale = self.settings.schedule.scale(self.progress.step) if self.settings.schedule else 1.0
@@ -334,7 +351,11 @@ class _Run:
             raise ValueError("the validation set is empty")
         pairs = [(float(sums.get(n, 0.0)), float(counts.get(n, 0))) for n in names]
         totals = distributed.sum_over_processes(torch.tensor(pairs, dtype=torch.float64, device=self.device))
-        return {name: total / count for name, (total, count) in zip(names, totals.tolist(), strict=True)}
+        # A metric that could be told of no item is not a number.
+        return {
+            n: total / count if count else float("nan")
+            for n, (total, count) in zip(names, totals.tolist(), strict=True)
+        }
 
     def stop_agreed(self, at_interval: bool) -> bool:
         """Whether to stop now: all processes or none, and they only talk about it where they log anyway."""

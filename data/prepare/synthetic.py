@@ -10,12 +10,14 @@ machinery works; they say nothing about real speech.
     DIR/train.json                                      speaker index, for training on mixtures made on the fly
     DIR/dev, DIR/test: mix_clean s1 s2 aux_s1           two-talker mixtures as in Libri2Mix, one name in all four
                        mix_clean.scp s1.scp ...         lists of these files
+    DIR/dev.json, DIR/test.json                         speaker indices of s1, s2 and aux_s1
                        transcripts.json                 what s1, s2 and aux_s1 say, in full: s1 and s2 are cut to
                                                         the shorter of the two
     DIR/SPEAKERS.TXT                                    the voices' settings
     DIR/synthetic.json                                  the arguments; written last
 
-Training, dev and test share no voice, no timbre (espeak-ng's "variant") and no sentence. The bytes depend on the
+Training, dev and test share no voice, no timbre (espeak-ng's "variant") and no sentence, also where their corpora have
+different seeds. The bytes depend on the
 arguments and the versions of the packages, not on --jobs.
 """
 
@@ -37,7 +39,7 @@ from tqdm import tqdm
 
 from data.prepare import espeak
 from data.prepare.sentences import SPLITS
-from data.prepare.utterances import ROLES, plan_mixtures, write_mixture, write_speaker
+from data.prepare.utterances import ROLES, plan_mixtures, speakers_of, write_mixture, write_speaker
 from data.prepare.voices import Voice, draw_voices, num_voices
 from data.scp import write_scp
 from data.speakers import write_speakers
@@ -47,7 +49,7 @@ from utils.workers import run_jobs
 
 MANIFEST = "synthetic.json"
 _UNFINISHED = ".synthetic.unfinished.json"  # there while the corpus is being made
-_VERSION = 1  # of what is made of the arguments; a change of the audio raises it
+_VERSION = 2  # of what is made of the arguments; a change of it raises it
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def make(output: str | os.PathLike, size: Size, *, seed: int = 0, jobs: int | No
         for role in ROLES:
             write_scp(output / split / f"{role}.scp", {m.name: output / split / role / m.name for m in plan})
         write_json(output / split / "transcripts.json", {m.name: m.transcripts for m in plan})
+        write_speakers(output / f"{split}.json", speakers_of(output / split, plan))
     write_text(output / "SPEAKERS.TXT", _speakers_table(voices, seconds))
     manifest = {
         "what": "synthetic speech by espeak-ng, made by data/prepare/synthetic.py",

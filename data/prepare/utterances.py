@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,15 @@ def plan_mixtures(split: str, voices: Mapping[str, Voice], number: int, *, seed:
         name = "_".join(ids) + ".wav"
         mixtures.append(Mixture(name, target, interferer, (next(texts), next(texts), next(texts))))
     return mixtures
+
+
+def speakers_of(folder: Path, mixtures: Sequence[Mixture]) -> dict[str, list[Path]]:
+    """Speaker -> the files of ``folder`` in which only he or she talks."""
+    speakers: dict[str, list[Path]] = {}
+    for mixture in mixtures:
+        for role, speaker in (("s1", mixture.target), ("aux_s1", mixture.target), ("s2", mixture.interferer)):
+            speakers.setdefault(speaker, []).append(folder / role / mixture.name)
+    return dict(sorted(speakers.items()))
 
 
 def write_mixture(folder: Path, mixture: Mixture, voices: Mapping[str, Voice], *, seed: int) -> None:

@@ -12,17 +12,17 @@ from torch import nn
 
 from models import released
 from models.interfaces import Extraction, Source, Vocoder, require_same_format
-from models.tselm.cutting import Cutting, Piece, batches
 from models.tselm.front_end import FrontEnd, require_network_fits
 from models.tselm.network import TSELM
 from models.tselm.signals import Signal, as_batch, as_row, signals
+from modules.cutting import Cutting, Piece, batches
 from utils import checkpoint
 from utils.ahead import ahead
 from utils.precision import autocast, require_known
 
 
 class Extractor(nn.Module):
-    """Extracts the enrolled talker from mixtures, in pieces that ``models.tselm.cutting`` cuts.
+    """Extracts the enrolled talker from mixtures, in pieces that ``modules.cutting`` cuts.
 
     Only the first ``regi_length`` samples of the enrolment are used. A shorter enrolment is used whole (``aligned``) or
     zero-padded (``published``).

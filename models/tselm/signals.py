@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from models.tselm.cutting import Piece
+from modules.cutting import Piece
 
 
 class Signal:

@@ -15,6 +15,7 @@ from modules.frozen import Frozen
 from utils.checkpoint import flatten, load_tensors
 
 MISSING = -1  # the token of a layer that is not given
+FIRST_FACTOR = 5  # with a smaller first upsampling, a sample would depend on more frames than CONTEXT
 
 
 class UnitHifiGAN(Frozen):
@@ -25,7 +26,8 @@ class UnitHifiGAN(Frozen):
 
     Args:
         generator: the network, its weights loaded. It becomes this vocoder's own: weight norm is folded into its
-            weights.
+            weights. torch's ``deepcopy`` of a network with weight norm shares a class with it, and folding breaks the
+            other one; so of a network that trains on, build a new one and load its state.
         vocab_size: V, the clusters of each layer.
         trained_layers: the layers that the generator was trained on, in the order of its table.
         layers: those, of these, whose tokens it is given here; the others count as missing.
@@ -68,6 +70,10 @@ class UnitHifiGAN(Frozen):
         self.positions = [trained_layers.index(layer) for layer in layers]
         self.piece_frames = piece_frames
         self.hop_length = math.prod(up.conv.stride[0] for up in generator.ups)
+        if (first := generator.ups[0].conv.stride[0]) < FIRST_FACTOR:
+            raise ValueError(
+                f"decoding in pieces is exact with a first upsampling factor of {FIRST_FACTOR} or more, got {first}"
+            )
         self.register_buffer("offsets", 1 + vocab_size * torch.tensor(self.positions), persistent=False)
         self.freeze()
 

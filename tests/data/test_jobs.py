@@ -11,7 +11,7 @@ from data.jobs import Job, groups
 
 def jobs_of(folder: Path, count: int) -> list[Job]:
     names = [f"utt{i}" for i in range(count)]
-    return [Job(name, folder / "m.wav", folder / "e.wav", folder / f"{name}.wav") for name in names]
+    return [Job(name, folder / "m.wav", folder / f"{name}.wav") for name in names]
 
 
 def names(some: list) -> list[list[str]]:
@@ -44,7 +44,7 @@ def test_what_is_done_changes_no_group(tmp_path) -> None:
 
 
 def test_tokens_that_are_missing_are_wanted(tmp_path) -> None:
-    job = Job("a", tmp_path / "m", tmp_path / "e", tmp_path / "a.wav", tmp_path / "a.npy")
+    job = Job("a", tmp_path / "m", tmp_path / "a.wav", tokens=tmp_path / "a.npy")
     job.output.write_bytes(b"done")
     assert groups([job], {"a": 1.0}, batch_seconds=0.0)[0].wanted == {"a"}
     job.tokens.write_bytes(b"done")

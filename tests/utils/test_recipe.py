@@ -90,6 +90,17 @@ def test_overrides_that_cannot_be_read(base, text: str) -> None:
         read(base, text)
 
 
+def test_keys_of_a_base_that_a_variant_needs_no_more_are_gone(base, tmp_path) -> None:
+    variant = tmp_path / "variant.yaml"
+    variant.write_text("base: base.yaml\nmodel: {name: plain}\n")
+    assert "rate" not in read(variant).text() and "size" in read(variant).text()
+    with pytest.raises(ValueError, match="override rate"):
+        read(variant, "rate=3")
+    variant.write_text("base: base.yaml\nmodel: {name: plain}\nrate: 3\n")
+    with pytest.raises(ValueError, match="nobody knows: rate"):
+        read(variant)
+
+
 def test_a_variant_is_a_few_lines_over_its_base(base, tmp_path) -> None:
     (tmp_path / "deep").mkdir()
     variant = tmp_path / "deep/variant.yaml"

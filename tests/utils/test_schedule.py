@@ -36,9 +36,10 @@ def test_exponential_decay_goes_by_epochs_and_continues() -> None:
 
 
 def test_warm_up_and_cosine_are_a_function_of_the_step() -> None:
-    schedule = WarmUpCosine(warm_up=4, steps=12, end=0.1)
+    schedule = WarmUpCosine(steps=12, warm_up=0.333, end=0.1)
     assert [schedule.scale(step) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
     assert schedule.scale(8) == pytest.approx(0.55)
     assert schedule.scale(12) == schedule.scale(99) == pytest.approx(0.1)
-    with pytest.raises(ValueError, match="below the 4 steps.*got 4"):
-        WarmUpCosine(warm_up=4, steps=4)
+    assert WarmUpCosine(steps=1).scale(0) == 1
+    with pytest.raises(ValueError, match="got 4 and 1"):
+        WarmUpCosine(steps=4, warm_up=1)

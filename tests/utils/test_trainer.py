@@ -16,7 +16,7 @@ from tests.no_sync import NoSync
 from utils import distributed
 from utils.descent import Descent
 from utils.progress import StopRequest
-from utils.schedule import NewBob
+from utils.schedule import NewBob, WarmUpCosine
 from utils.task import Media, Objective, Task
 from utils.trainer import Trainer, _Run
 
@@ -94,14 +94,17 @@ class Gan(Task):
         return {"loss": (self.generator(batch["x"]).square().sum(), len(batch["x"]))}
 
 
-def fit(folder: Path, task: Task | None = None, *, workers: int = 0, data=None, valid=10, stop=None, **more) -> Task:
+def fit(
+    folder: Path, task: Task | None = None, *, workers: int = 0, data=None, valid=10, stop=None, init=None, **more
+) -> Task:
     task = task or Regression()
     settings = dict(epochs=2, seed=1, schedule=NewBob(), log_interval=1)
     trainer = Trainer(**{**settings, **more})
     train = TrainBatches(dataset=data or Numbers(26), batch_size=8, num_workers=workers)
     evaluation = EvalBatches(dataset=Numbers(valid), batch_size=4)
     log, ckpt = folder / "log", folder / "ckpt"
-    task.finished = trainer.fit(task, train, evaluation, device=CPU, log_path=log, ckpt_path=ckpt, stop=stop)
+    where = dict(device=CPU, log_path=log, ckpt_path=ckpt, init=init, stop=stop)
+    task.finished = trainer.fit(task, train, evaluation, **where)
     return task
 
 
@@ -348,6 +351,47 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path) -> None:
     fit(tmp_path, stop=StopAfter(2))
     with pytest.raises(ValueError, match="last.pth.*missing: discriminator.bias"):
         fit(tmp_path, Gan())
+
+
+class Centred(Regression):
+    """Sets its last bias to the mean of the first two batches, before it trains."""
+
+    def prepare(self, batches):
+        self.seen = [next(batches)["y"] for _ in range(2)]
+        self.drawn = torch.rand(1)
+        self.net[3].bias.data.copy_(torch.cat(self.seen).mean(dim=0))
+
+
+def test_a_task_sees_data_before_it_trains_and_before_saved_weights_come(tmp_path) -> None:
+    whole = fit(tmp_path / "whole", Centred(lr=0.0), epochs=1)
+    assert [len(y) for y in whole.seen] == [8, 8]
+    assert torch.equal(whole.net[3].bias, torch.cat(whole.seen).mean(dim=0))
+    fit(tmp_path / "part", Centred(), stop=StopAfter(2), epochs=1)
+    part = fit(tmp_path / "part", Centred(), epochs=1)
+    again = fit(tmp_path / "again", Centred(), epochs=1)
+    assert same(part.net, again.net) and torch.equal(part.drawn, again.drawn)
+
+
+def test_a_run_can_start_from_the_weights_of_another(tmp_path) -> None:
+    first = fit(tmp_path / "first")
+    best = tmp_path / "first/ckpt/best.pth"
+    second = fit(tmp_path / "second", Regression(lr=0.0), init=best)
+    saved = torch.load(best, weights_only=True)["model"]
+    assert all(torch.equal(x, saved[f"net.{name}"]) for name, x in second.net.state_dict().items())
+    assert lines(tmp_path / "second", "train")[0]["step"] == 1
+    # what is there already continues, whatever it once started from
+    third = fit(tmp_path / "first", init=tmp_path / "nowhere.pth")
+    assert same(third.net, first.net)
+    with pytest.raises(FileNotFoundError, match="nowhere.pth"):
+        fit(tmp_path / "fourth", init=tmp_path / "nowhere.pth")
+    with pytest.raises(ValueError, match="best.pth holds none of this recipe's networks .generator, discriminator"):
+        fit(tmp_path / "fifth", Gan(), init=best)
+
+
+def test_the_rate_of_a_step_is_what_the_schedule_says_for_it(tmp_path) -> None:
+    fit(tmp_path, schedule=WarmUpCosine(steps=6, warm_up=0.5, end=0.1))
+    rates = [line["lr_net"] for line in lines(tmp_path, "train")]
+    assert rates == pytest.approx([0.01 * s for s in (1 / 3, 2 / 3, 1, 1, 0.775, 0.325)])
 
 
 @pytest.mark.parametrize(

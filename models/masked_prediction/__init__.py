@@ -1,0 +1,1 @@
+"""Self-supervised training of a WavLM encoder: masked prediction of units."""

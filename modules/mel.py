@@ -1,0 +1,105 @@
+"""Log-mel spectrograms, and how far two signals are apart in them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+import torchaudio
+from torch import nn
+
+
+class LogMel(nn.Module):
+    """Logarithm of the magnitudes in mel bands (Slaney's scale and norm), as HiFi-GAN (arXiv 2010.05646) has it.
+
+    Computed in float32 also within autocast: bfloat16 could not tell apart what the loss is about.
+
+    Args:
+        size: samples of the FFT and of its Hann window; the hop is a quarter of it.
+        bands: how many, between 0 Hz and ``max_frequency``.
+        sample_rate, max_frequency: in Hz.
+        floor: magnitudes below count as this.
+
+    Raises:
+        ValueError: a band lies between two frequencies of the FFT, and would always be empty.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int = 1024,
+        bands: int = 80,
+        sample_rate: int = 16000,
+        max_frequency: float = 8000.0,
+        floor: float = 1e-5,
+    ):
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of empty bands, which are an error here
+            filters = torchaudio.functional.melscale_fbanks(
+                size // 2 + 1, 0.0, max_frequency, bands, sample_rate, norm="slaney", mel_scale="slaney"
+            )
+        if empty := int((filters.amax(dim=0) == 0).sum()):
+            raise ValueError(
+                f"{empty} of {bands} mel bands are empty with an FFT of {size} samples: ask for fewer bands"
+            )
+        self.size = size
+        self.floor = floor
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("window", torch.hann_window(size), persistent=False)
+
+    def forward(self, wav: torch.Tensor) -> torch.Tensor:
+        """wav [B, T] -> [B, bands, T // hop + 1] float32, natural logarithm; the ends of ``wav`` are mirrored.
+
+        Raises:
+            ValueError: T is not above half the size, so that there is nothing to mirror.
+        """
+        if wav.shape[-1] <= self.size // 2:
+            raise ValueError(
+                f"a spectrogram with an FFT of {self.size} needs more than {self.size // 2} samples, "
+                f"got {wav.shape[-1]}"
+            )
+        with torch.autocast(wav.device.type, enabled=False):
+            magnitudes = torchaudio.functional.spectrogram(
+                wav.float(), 0, self.window, self.size, self.size // 4, self.size, power=1.0, normalized=False
+            )
+            return (magnitudes.transpose(-1, -2) @ self.filters).transpose(-1, -2).clamp(min=self.floor).log()
+
+
+class MelDistance(nn.Module):
+    """Mean absolute difference of log-mel spectrograms, at one resolution or the mean over several.
+
+    Args:
+        sizes: of the FFTs, in samples.
+        bands: at a size of 1024. Other sizes have them in proportion: bands as narrow as the FFT can resolve.
+        sample_rate, max_frequency, floor: as for ``LogMel``.
+    """
+
+    def __init__(
+        self,
+        *,
+        sizes: Sequence[int] = (1024,),
+        bands: int = 80,
+        sample_rate: int = 16000,
+        max_frequency: float = 8000.0,
+        floor: float = 1e-5,
+    ):
+        super().__init__()
+        if not sizes:
+            raise ValueError("a distance of mel spectrograms needs one size of FFT or more, got none")
+        self.spectrograms = nn.ModuleList(
+            LogMel(
+                size=size,
+                bands=max(1, bands * size // 1024),
+                sample_rate=sample_rate,
+                max_frequency=max_frequency,
+                floor=floor,
+            )
+            for size in sizes
+        )
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """[B, T], [B, T] -> a scalar in float32; the mean over items, bands and frames."""
+        distances = [(mel(output) - mel(target)).abs().mean() for mel in self.spectrograms]
+        return torch.stack(distances).mean()
