@@ -112,7 +112,8 @@ class Toy:
         for split in ("train", "dev"):
             run(
                 "inference.py", "--tokenize", self.data / f"{split}.json", "-config", "config/unit_hifigan_toy.yaml",
-                "--output", self.folder / "tokens" / split, "-gpus", *self.devices(), *overrides(self.frozen()),
+                "--output", self.folder / "tokens" / split, "-gpus", *self.devices(),
+                *overrides({**self.frozen(), **self.changes_of("unit_hifigan")}),
             )  # fmt: skip
 
     def train_vocoder(self) -> None:
@@ -120,7 +121,11 @@ class Toy:
         for role, split in (("train", "train"), ("valid", "dev")):
             lists[f"{role}_path"] = self.data / f"{split}.json"
             lists[f"{role}_tokens"] = self.folder / "tokens" / split
-        self.train("unit_hifigan", export=True, part="vocoder", **lists)
+        # First for the mel loss alone, and then against discriminators, which take as long again.
+        self.train("unit_hifigan", folder="unit_hifigan_mel", discriminator="null", **lists)
+        best = self.folder / "unit_hifigan_mel/ckpt/best.pth"
+        adversarial = {"epoch": 3, "steps": 2112, "lr": 0.0005}
+        self.train("unit_hifigan", export=True, part="vocoder", init=best, **lists, **adversarial)
 
     def compare_inputs(self) -> None:
         """Short trainings at equal steps: the mixture as tokens or continuous, and frozen parts left in train mode."""
@@ -157,6 +162,7 @@ class Toy:
             write_scp(swapped / f"{role}.scp", {name: lists[of][name] for name in enrolments})
         write_scp(swapped / "aux_s1.scp", enrolments)
         parts = {**self.frozen(self.release), "hifi_gan_path": self.release / "vocoder"}
+        parts |= self.changes_of("tselm")
         for folder, output, more in (
             (self.data / "test", self.folder / "extracted", ["--floor-and-ceiling"]),
             (swapped, self.folder / "extracted_swapped", []),
@@ -185,15 +191,28 @@ class Toy:
     # -- the commands ----------------------------------------------------------------------------------------------
 
     def train(
-        self, recipe: str, *, folder: str | None = None, export: bool = False, part: str | None = None, **keys: object
+        self,
+        recipe: str,
+        *,
+        folder: str | None = None,
+        init: Path | None = None,
+        export: bool = False,
+        part: str | None = None,
+        **keys: object,
     ) -> None:
         """Train one of the toy recipes in ``DIR/folder``; with ``export``, its best weights become a part."""
         where = self.folder / (folder or recipe)
-        changes = dict(text.split(":", 1)[1].split("=", 1) for text in self.changes if text.startswith(f"{recipe}:"))
         command = ["--config_path", f"config/{recipe}_toy.yaml", "--log", where / "log", "--ckpt_path", where / "ckpt"]
+        if init:
+            command += ["--init", init]
         if export:
             command += ["--export", self.parts / (part or recipe)]
-        run("train.py", *command, *overrides({**keys, "gpus": self.gpus, **changes}))
+        run("train.py", *command, *overrides({**keys, "gpus": self.gpus, **self.changes_of(recipe)}))
+
+    def changes_of(self, recipe: str) -> dict[str, str]:
+        """The keys of a recipe that the command line changes."""
+        own = [text.partition(":")[2] for text in self.changes if text.startswith(f"{recipe}:")]
+        return dict(text.split("=", 1) for text in own)
 
     def speech(self) -> dict[str, object]:
         return {"tr_data_scp_path": self.data / "train.json", "cv_data_scp_path": self.data / "dev.json"}

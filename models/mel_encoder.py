@@ -26,7 +26,7 @@ class MelEncoder(Frozen):
 
     sample_rate = 16000
 
-    def __init__(self, *, bands: int = 40, deltas: bool = True):
+    def __init__(self, *, bands: int = 40, deltas: bool = False):
         super().__init__()
         self.layers = (0,)
         self.normalize = True
