@@ -23,7 +23,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="exp/toy", type=Path, metavar="DIR", help="where all goes (%(default)s)")
     parser.add_argument("--hours", default=10.0, type=float, help="of synthetic training speech (%(default)s)")
-    parser.add_argument("--gpus", default="cpu", help="of the trainings, as the recipes' key (%(default)s)")
+    parser.add_argument(
+        "--gpus",
+        default="[cpu, cpu]",  # two processes of one thread are half as fast again as one of two threads
+        help="of the trainings, as the recipes' key (%(default)s)",
+    )
     parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
     parser.add_argument(
         "--override",
@@ -73,7 +77,8 @@ class Toy:
             "encoder": self.train_encoder,
             "kmeans": lambda: self.train("kmeans", export=True, **self.speech(), wavlm_path=self.parts / "wavlm"),
             "tokens": self.tokenize,
-            "vocoder": self.train_vocoder,
+            "unit_hifigan_mel": lambda: self.train("unit_hifigan_mel", **self.segments()),
+            "unit_hifigan": self.train_against_discriminators,
             "inputs": self.compare_inputs,
             "tselm": lambda: self.train("tselm", **self.lists(), **self.frozen()),
             "pack": self.pack,
@@ -111,25 +116,18 @@ class Toy:
     def tokenize(self) -> None:
         for split in ("train", "dev"):
             run(
-                "inference.py", "--tokenize", self.data / f"{split}.json", "-config", "config/unit_hifigan_toy.yaml",
+                "inference.py", "--tokenize", self.data / f"{split}.json", "-config", "config/toy/unit_hifigan.yaml",
                 "--output", self.folder / "tokens" / split, "-gpus", *self.devices(),
                 *overrides({**self.frozen(), **self.changes_of("unit_hifigan")}),
             )  # fmt: skip
 
-    def train_vocoder(self) -> None:
-        lists = {}
-        for role, split in (("train", "train"), ("valid", "dev")):
-            lists[f"{role}_path"] = self.data / f"{split}.json"
-            lists[f"{role}_tokens"] = self.folder / "tokens" / split
-        # First for the mel loss alone, and then against discriminators, which take as long again.
-        self.train("unit_hifigan", folder="unit_hifigan_mel", discriminator="null", **lists)
+    def train_against_discriminators(self) -> None:
         best = self.folder / "unit_hifigan_mel/ckpt/best.pth"
-        adversarial = {"epoch": 3, "steps": 2112, "lr": 0.0005}
-        self.train("unit_hifigan", export=True, part="vocoder", init=best, **lists, **adversarial)
+        self.train("unit_hifigan", export=True, part="vocoder", init=best, **self.segments())
 
     def compare_inputs(self) -> None:
         """Short trainings at equal steps: the mixture as tokens or continuous, and frozen parts left in train mode."""
-        short = {**self.lists(), **self.frozen(), "epoch": 2, "epoch_num": 4000}
+        short = {**self.lists(), **self.frozen(), "epoch": 2, "epoch_num": 1600}
         for name, continuous in INPUTS.items():
             self.train("tselm", folder=f"inputs/{name.split()[0]}", mix_continuous=continuous, **short)
         self.train("tselm_awake", folder="inputs/awake", **short)
@@ -168,7 +166,7 @@ class Toy:
             (swapped, self.folder / "extracted_swapped", []),
         ):
             metrics = METRICS if more else ("talker", "stoi")
-            where = ("-scp", folder, "-config", "config/tselm_toy.yaml", "--output", output, "-gpus", *self.devices())
+            where = ("-scp", folder, "-config", "config/toy/tselm.yaml", "--output", output, "-gpus", *self.devices())
             run(
                 "inference.py", *where, "-ckpt", self.release / "tselm.pth", "--save-tokens",
                 *overrides(parts),
@@ -202,7 +200,7 @@ class Toy:
     ) -> None:
         """Train one of the toy recipes in ``DIR/folder``; with ``export``, its best weights become a part."""
         where = self.folder / (folder or recipe)
-        command = ["--config_path", f"config/{recipe}_toy.yaml", "--log", where / "log", "--ckpt_path", where / "ckpt"]
+        command = ["--config_path", f"config/toy/{recipe}.yaml", "--log", where / "log", "--ckpt_path", where / "ckpt"]
         if init:
             command += ["--init", init]
         if export:
@@ -222,13 +220,20 @@ class Toy:
         found = {key: self.data / f"dev/{role}.scp" for key, role in dev.items()}
         return {"tr_data_scp_path": self.data / "train.json", **found}
 
+    def segments(self) -> dict[str, object]:
+        found = {}
+        for role, split in (("train", "train"), ("valid", "dev")):
+            found[f"{role}_path"] = self.data / f"{split}.json"
+            found[f"{role}_tokens"] = self.folder / "tokens" / split
+        return found
+
     def frozen(self, parts: Path | None = None) -> dict[str, object]:
         """Where a recipe finds the encoder and the codebooks."""
         parts = parts or self.parts
         return {"wavlm_path": parts / "wavlm", "kmeans_path": parts / "kmeans"}
 
     def devices(self) -> list[str]:
-        return ["cpu", "-proc", "2"] if self.gpus == "cpu" else ["auto"]
+        return ["cpu", "-proc", "2"] if "cpu" in self.gpus else ["auto"]
 
 
 def enrolments_of_interferers(enrolments: Mapping[str, Path]) -> dict[str, Path]:
@@ -261,7 +266,7 @@ def subset_stoi(parts: Path, files: list[Path]) -> list[dict[str, object]]:
     from utils.recipe import Recipe
 
     paths = {"wavlm_path": "wavlm", "kmeans_path": "kmeans", "hifi_gan_path": "vocoder"}
-    recipe = Recipe("config/tselm_toy.yaml", overrides=[f"{key}={parts / name}" for key, name in paths.items()])
+    recipe = Recipe("config/toy/tselm.yaml", overrides=[f"{key}={parts / name}" for key, name in paths.items()])
     built = recipe.build("tokenizer", "vocoder", "ssl_layers")
     tokenizer, vocoder, layers = built["tokenizer"], built["vocoder"], built["ssl_layers"]
     speech = [audio.read(path) for path in files]

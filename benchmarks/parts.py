@@ -19,8 +19,8 @@ from utils import checkpoint
 from utils.recipe import Recipe
 
 RECIPES = {False: Path("config/tselm_l.yaml"), True: Path("config/tselm_toy.yaml")}
-LAYERS = {False: (1, 3, 7, 12, 18, 23), True: (1, 2, 4, 6)}
-CLUSTERS = {False: 1000, True: 200}
+LAYERS = {False: (1, 3, 7, 12, 18, 23), True: (1, 3, 7)}
+CLUSTERS = {False: 1000, True: 50}
 
 
 @contextlib.contextmanager
@@ -40,7 +40,7 @@ def random_parts(*, toy: bool) -> Iterator[tuple[Path, list[str]]]:
 
     layers, clusters = LAYERS[toy], CLUSTERS[toy]
     sizes = dict(hidden_size=64, num_attention_heads=4, intermediate_size=128, conv_dim=[64] * 7,
-                 num_hidden_layers=6, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4) if toy else dict(
+                 num_hidden_layers=7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4) if toy else dict(
                  hidden_size=1024, num_attention_heads=16, intermediate_size=4096, num_hidden_layers=24)  # fmt: skip
     width, start, attention = (32, 64, 16) if toy else (1024, 512, 128)
     vocoder = dict(

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.curves import curves_svg
+from evaluation.examples import read_median
+from evaluation.media import draw_spectrograms
 from evaluation.summary import table
 from utils.files import write_text
 from utils.run_record import file_digest, read_record
@@ -18,7 +20,8 @@ TRAININGS = {
     "mel units": ("mel_units", "inertia", "mean squared distance of a log-mel frame to its centre"),
     "encoder": ("encoder", "error", "hidden frames whose unit is guessed wrong, %"),
     "codebooks": ("kmeans", "inertia", "mean squared distance of a feature to its centre"),
-    "vocoder": ("unit_hifigan", "stoi", "STOI of resynthesised dev speech"),
+    "vocoder, for the mel loss alone": ("unit_hifigan_mel", "stoi", "STOI of resynthesised dev speech"),
+    "vocoder, against discriminators": ("unit_hifigan", "stoi", "STOI of resynthesised dev speech"),
     "TSELM": ("tselm", "error", "wrong tokens, %"),
 }
 
@@ -50,10 +53,15 @@ def write_card(release: Path, folder: Path) -> None:
             ("tokens, encoder left in train mode as published", "awake"),
         )
     }
+    draw_example(release / "example.png", folder)
     parts = [
         HEAD.format(size=sum(path.stat().st_size for path in weights(release)) / 1e6),
         *section("What it reaches", targets(summary, swapped, last_valid(logs["TSELM"]))),
         "Whether each holds is said by the last column; what was aimed at was set before the training.",
+        "",
+        "The test file of median STOI:",
+        "",
+        "![spectrograms of mixture, target, the target's own tokens decoded, and the extraction](example.png)",
         "",
         *section(f"All measures on the test list ({summary['scored']} mixtures of held-out voices)", results(summary)),
         *section("STOI of the target's own tokens, by the layers that are decoded", subset_rows(subsets)),
@@ -76,10 +84,22 @@ real speech: formant synthesis is all it has heard, so it is of no use on record
 with nothing else.
 
 ```bash
-python inference.py -config config/tselm_toy.yaml -ckpt pretrained/toy/tselm.pth \\
+python inference.py -config config/toy/tselm.yaml -ckpt pretrained/toy/tselm.pth \\
   --mixture MIX.wav --enrolment ENROLMENT.wav --output OUT.wav
 ```
 """
+
+
+def draw_example(path: Path, folder: Path) -> None:
+    """The test file of median STOI: mixture, target, the target through the vocoder, and what was extracted."""
+    signals = read_median(folder / "data/test", folder / "extracted", by="stoi").signals
+    titles = {
+        "mixture": "mixture",
+        "target": "target",
+        "ceiling": "the target's own tokens through the vocoder (ceiling)",
+        "extracted": "extracted",
+    }
+    draw_spectrograms(path, {title: signals[role] for role, title in titles.items()})
 
 
 def targets(summary: Mapping, swapped: Mapping, valid: Mapping) -> list[list[str]]:
@@ -131,12 +151,11 @@ def input_rows(inputs: Mapping[str, Mapping]) -> list[list[str]]:
 
 def training_rows(folder: Path, logs: Mapping[str, Sequence[Mapping]]) -> list[list[str]]:
     stages = json.loads((folder / "stages.json").read_text())
-    named = {"unit_hifigan": "vocoder"}
     lines = [["part", "recipe", "steps", "hours", "at the end, on dev"]]
     for name, (where, metric, what) in TRAININGS.items():
         valid = last_valid(logs[name])
-        seconds = stages[named.get(where, where)]["seconds"]
-        recipe = f"`config/{where}_toy.yaml`"
+        seconds = stages[where]["seconds"]
+        recipe = f"`config/toy/{where}.yaml`"
         lines.append([name, recipe, f"{valid['step']}", f"{seconds / 3600:.2f}", f"{valid[metric]:.3g} ({what})"])
     return lines
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from evaluation import format
-from evaluation.items import Item
+from evaluation.items import Item, read_items
 from evaluation.page import ROLES, Example
 from evaluation.rows import score_of
 
@@ -45,6 +47,24 @@ def choose(
         _example(by_name[name], by_row[name], why, f"{column['title']} {format.number(value, column['unit'])}", summary)
         for name, (why, value) in reversed(chosen.items())
     ]
+
+
+def read_median(lists: Path, output: Path, *, by: str) -> Example:
+    """The median file of a folder that ``evaluate.py`` has finished, by a column of its metrics.
+
+    Args:
+        lists: the folder of lists that it was evaluated with.
+        output: the folder of the extracted files and the reports.
+
+    Raises:
+        FileNotFoundError: one of the folders, or a report in it, is not there.
+        ValueError: no file has a value in that column.
+    """
+    items, _, _ = read_items(lists, output)
+    summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
+    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    examples = choose(summary, rows, items, by=by)  # the best, the median and the worst; fewer of fewer files
+    return examples[len(examples) // 2]
 
 
 def _example(item: Item, row: Mapping[str, Any], why: str, value: str, summary: Mapping[str, Any]) -> Example:

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
-import demo
-from tests.toy import ROOT, read, write_corpus
-from utils.recipe import Recipe
+from tests.toy import run
 
 
-def test_the_toy_parts_fit_the_toy_recipe(tmp_path) -> None:
-    corpus = write_corpus(tmp_path)
-    demo.make_toy_parts(tmp_path / "toy", corpus["tr_data_scp_path"])
-    names = {"wavlm_path": "wavlm", "kmeans_path": "kmeans", "hifi_gan_path": "vocoder"}
-    overrides = [f"{key}={tmp_path}/toy/{name}" for key, name in names.items()]
-    overrides += [f"{key}={value}" for key, value in demo.SIZES.items()]
-    model = Recipe(ROOT / "config/tselm_toy.yaml", overrides=overrides).build("model")["model"]
-    mixture, enrolment = read("mix_clean", "utt0")[0], read("aux_s1", "utt0")[0]
-    assert model.extract(mixture, enrolment).shape == mixture.shape
+def test_it_runs_to_its_end_with_the_shipped_weights(tmp_path) -> None:
+    done = run("demo.py", "--output", tmp_path, "--mixtures", "2", "--hours", "0.01", "--steps", "1", timeout=600)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.split("== what 2 mixtures gave")[1]
+    assert "STOI" in said and "as shipped" in said and "after 1 steps" in said and "after 3 steps" in said
+    assert (tmp_path / "example.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "extracted/report.html").is_file()
+
+
+def test_without_weights_it_says_how_to_get_them(tmp_path) -> None:
+    done = run("demo.py", "--output", tmp_path / "out", "--toy", tmp_path / "nowhere")
+    assert done.returncode == 2 and "nowhere/tselm.pth" in done.stderr and "make toy" in done.stderr
+    assert not (tmp_path / "out").exists()

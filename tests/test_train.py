@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import joblib
 import pytest
 import torch
 
-from tests.toy import ENVIRONMENT, REFERENCE, ROOT, SIZES, Payload, call, flags, run, write_corpus
+from tests.toy import REFERENCE, ROOT, SIZES, Payload, call, flags, run, stop_after_first_save, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +54,12 @@ def test_what_a_run_leaves(whole) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, corpus, whole, number) -> None:
     arguments = command(tmp_path, corpus, save_interval=1)
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not (tmp_path / "ckpt/last.pth").exists() and process.poll() is None:
-        time.sleep(0.02)
-    os.killpg(process.pid, number)
-    _, stderr = process.communicate(timeout=120)
+    stopped = stop_after_first_save(*arguments, checkpoint=tmp_path / "ckpt/last.pth", number=number)
     if number == signal.SIGKILL:
-        assert process.returncode == -signal.SIGKILL
+        assert stopped.returncode == -signal.SIGKILL
     else:
-        assert process.returncode == 130 and "the same command continues" in stderr and "Traceback" not in stderr
+        assert stopped.returncode == 130 and "Traceback" not in stopped.stderr
+        assert "the same command continues" in stopped.stderr
     state = torch.load(tmp_path / "ckpt/last.pth", weights_only=True)["state"]["progress"]
     assert 1 <= state["step"] < 6
     done = run(*arguments)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from models.wavlm import WavLM
-from tests.toy import ENVIRONMENT, ROOT, call, write_corpus
+from tests.toy import call, stop_after_first_save, write_corpus
 from utils.commands import overrides
 
 SMALL = {
@@ -39,7 +36,7 @@ def units(tmp_path_factory, corpus) -> Path:
     folder = tmp_path_factory.mktemp("units")
     keys = dict(tr_data_scp_path=corpus, cv_data_scp_path=corpus, tr_utterances="null", num_clusters=8, batch_size=3)
     keys |= dict(batch_size_eval=3, crop_length=32080, reservoir_frames=400, reservoir_batches=2)
-    where = ("--config_path", "config/mel_units_toy.yaml", "--log", folder / "log", "--ckpt_path", folder / "ckpt")
+    where = ("--config_path", "config/toy/mel_units.yaml", "--log", folder / "log", "--ckpt_path", folder / "ckpt")
     done = call("train.py", *where, "--export", folder / "units", *overrides(keys))
     assert done.returncode == 0, done.stderr
     return folder / "units"
@@ -47,7 +44,7 @@ def units(tmp_path_factory, corpus) -> Path:
 
 def command(folder: Path, corpus: Path, units: Path, **more: object) -> list[str]:
     keys = {**SMALL, "train_path": corpus, "valid_path": corpus, "units_path": units, **more}
-    where = ["--config_path", "config/encoder_toy.yaml", "--log", folder / "log", "--ckpt_path", folder / "ckpt"]
+    where = ["--config_path", "config/toy/encoder.yaml", "--log", folder / "log", "--ckpt_path", folder / "ckpt"]
     return [*map(str, where), "--export", str(folder / "wavlm"), *overrides(keys)]
 
 
@@ -73,14 +70,8 @@ def test_it_trains_and_writes_an_encoder_that_is_read_as_any(whole) -> None:
 
 def test_killed_and_continued_it_ends_with_the_same_weights(tmp_path, corpus, units, whole) -> None:
     arguments = command(tmp_path, corpus, units, save_interval=1)
-    process = subprocess.Popen(
-        [sys.executable, "train.py", *arguments], cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.DEVNULL
-    )
-    end = time.time() + 120
-    while time.time() < end and process.poll() is None and not (tmp_path / "ckpt/last.pth").exists():
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    stopped = stop_after_first_save("train.py", *arguments, checkpoint=tmp_path / "ckpt/last.pth")
+    assert stopped.returncode == -signal.SIGKILL
     done = call("train.py", *arguments)
     assert done.returncode == 0 and "continuing from" in done.stderr, done.stderr
     assert all(torch.equal(x, weights(whole)[name]) for name, x in weights(tmp_path).items())

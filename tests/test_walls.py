@@ -12,7 +12,7 @@ import pytest
 from tests.toy import ROOT
 
 FOLDERS = ("benchmarks", "data", "evaluation", "models", "modules", "utils")
-PROGRAMS = ("train", "inference", "evaluate", "demo")
+PROGRAMS = ("train", "inference", "evaluate", "demo", "toy")
 # folder -> what of ours it may import beside itself
 ALLOWED = {
     "modules": set(),

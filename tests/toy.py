@@ -8,8 +8,10 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -62,6 +64,23 @@ def run(*command: object, timeout: int = 300) -> subprocess.CompletedProcess:
     """One of the project's programs, from its root."""
     arguments = [sys.executable, *map(str, command)]
     return subprocess.run(arguments, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout)
+
+
+def stop_after_first_save(*command: object, checkpoint: Path, number: int = signal.SIGKILL) -> Done:
+    """Run a training, and send it and its workers a signal as soon as it has written ``checkpoint``."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    _, stderr = process.communicate(timeout=120)
+    return Done(process.returncode, "", stderr)
 
 
 @dataclass

@@ -98,11 +98,11 @@ def test_the_table_tells_the_ratio_and_the_share_of_the_peak(capsys) -> None:
 
 
 def test_an_encoder_left_in_train_mode_is_random_there_and_itself_in_validation() -> None:
-    """The published fault, as config/tselm_awake_toy.yaml measures it."""
+    """The published fault, as config/toy/tselm_awake.yaml measures it."""
     layers = "[1, 3, 7, 12, 18, 23]"
     overrides = [*settings(), f"ssl_layers={layers}", f"vocoder_layers={layers}"]
-    awake = Recipe(ROOT / "config/tselm_awake_toy.yaml", overrides=overrides).build("tokenizer")["tokenizer"]
-    asleep = Recipe(ROOT / "config/tselm_toy.yaml", overrides=overrides).build("tokenizer")["tokenizer"]
+    awake = Recipe(ROOT / "config/toy/tselm_awake.yaml", overrides=overrides).build("tokenizer")["tokenizer"]
+    asleep = Recipe(ROOT / "config/toy/tselm.yaml", overrides=overrides).build("tokenizer")["tokenizer"]
     wav = read("mix_clean", "utt0", 32000)
     torch.manual_seed(0)
     first, second = awake.train().encode(wav), awake.encode(wav)
@@ -110,7 +110,7 @@ def test_an_encoder_left_in_train_mode_is_random_there_and_itself_in_validation(
     assert torch.equal(awake.eval().encode(wav), asleep.train().encode(wav))
     # without any randomness, what is computed in train mode is the same
     still = Recipe(
-        ROOT / "config/tselm_awake_toy.yaml",
+        ROOT / "config/toy/tselm_awake.yaml",
         overrides=[*overrides, "tokenizer={dropout: 0.0, layer_drop: 0.0, mask: 0.0}"],
     ).build("tokenizer")["tokenizer"]
     kept = slice(20, 60)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +22,7 @@ from models.released import read_kmeans, write_kmeans
 from modules.frames import FrameGrid
 from modules.frozen import Frozen
 from modules.kmeans import NearestCentroid
-from tests.toy import ENVIRONMENT, REFERENCE, ROOT, call, run, write_corpus
+from tests.toy import REFERENCE, ROOT, call, run, stop_after_first_save, write_corpus
 from utils.recipe import Recipe
 
 LAYERS = [1, 3, 7, 12, 18, 23]
@@ -504,13 +500,8 @@ def test_the_log_tells_inertia_usage_and_perplexity(whole) -> None:
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, corpus, whole) -> None:
     """And centres without frames were moved after the break."""
     arguments = command(tmp_path, corpus, num_workers=1, save_interval=1)
-    process = subprocess.Popen(
-        [sys.executable, *arguments], cwd=ROOT, env=ENVIRONMENT, start_new_session=True, stderr=subprocess.DEVNULL
-    )
-    while not (tmp_path / "ckpt/last.pth").exists() and process.poll() is None:
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait(timeout=120) == -signal.SIGKILL
+    stopped = stop_after_first_save(*arguments, checkpoint=tmp_path / "ckpt/last.pth")
+    assert stopped.returncode == -signal.SIGKILL
     state = torch.load(tmp_path / "ckpt/last.pth", weights_only=True)["state"]["progress"]
     assert 1 <= state["step"] < 8
     moved = saved(tmp_path)["codebooks.reseeded"]

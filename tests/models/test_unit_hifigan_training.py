@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from models.unit_hifigan.vocoder import MISSING, UnitHifiGAN, load_vocoder
 from modules.losses import feature_matching_loss, lsgan_discriminator_loss, lsgan_generator_loss
 from modules.mel import MelDistance
 from tests.no_sync import NoSync
-from tests.toy import REFERENCE, ROOT, call, run, write_corpus
+from tests.toy import REFERENCE, ROOT, call, run, stop_after_first_save, write_corpus
 from utils.checkpoint import flatten
 from utils.descent import Descent
 from utils.progress import Averages, StopRequest
@@ -478,6 +479,18 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, data) -> None
         for name in ("optimizer.generator", "optimizer.discriminator"):
             a, b = (state["state"][name]["state"] for state in states)
             assert all(torch.equal(a[i][m], b[i][m]) for i in a for m in ("exp_avg", "exp_avg_sq", "step"))
+
+
+def test_killed_and_continued_it_ends_with_the_same_weights(tmp_path, data) -> None:
+    """From the command line, by a signal that nothing can catch."""
+    assert call(*command(tmp_path / "whole", **data)).returncode == 0
+    arguments = command(tmp_path / "killed", **data, save_interval=1)
+    stopped = stop_after_first_save(*arguments, checkpoint=tmp_path / "killed/ckpt/last.pth")
+    assert stopped.returncode == -signal.SIGKILL
+    done = call(*arguments)
+    assert done.returncode == 0 and "continuing from" in done.stderr, done.stderr
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_two_processes_equal_one(tmp_path, data) -> None:
