@@ -16,6 +16,7 @@ from pathlib import Path
 from utils.commands import overrides, run, step
 
 METRICS = ("predicted_tokens", "talker", "dnsmos", "stoi", "estoi", "pesq", "si_sdr", "si_sdri")  # need no download
+PARTS = {"wavlm_path": "wavlm", "kmeans_path": "kmeans", "hifi_gan_path": "vocoder"}  # recipes' keys, and folders
 INPUTS = {"tokens": False, "continuous features": True}  # what the mixture enters TSELM as: mix_continuous
 
 
@@ -140,7 +141,7 @@ class Toy:
 
         from utils import checkpoint
 
-        for part in ("wavlm", "kmeans", "vocoder"):
+        for part in PARTS.values():
             shutil.copytree(self.parts / part, self.release / part, dirs_exist_ok=True)
         best = checkpoint.load(self.folder / "tselm/ckpt/best.pth")
         best["model"] = {name: x.half() if x.is_floating_point() else x for name, x in best["model"].items()}
@@ -265,8 +266,7 @@ def subset_stoi(parts: Path, files: list[Path]) -> list[dict[str, object]]:
     from models.unit_hifigan.vocoder import MISSING
     from utils.recipe import Recipe
 
-    paths = {"wavlm_path": "wavlm", "kmeans_path": "kmeans", "hifi_gan_path": "vocoder"}
-    recipe = Recipe("config/toy/tselm.yaml", overrides=[f"{key}={parts / name}" for key, name in paths.items()])
+    recipe = Recipe("config/toy/tselm.yaml", overrides=[f"{key}={parts / name}" for key, name in PARTS.items()])
     built = recipe.build("tokenizer", "vocoder", "ssl_layers")
     tokenizer, vocoder, layers = built["tokenizer"], built["vocoder"], built["ssl_layers"]
     speech = [audio.read(path) for path in files]

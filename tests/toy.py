@@ -21,6 +21,8 @@ import soundfile as sf
 import torch
 from safetensors.torch import load_file
 
+from utils.progress import StopRequest
+
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "tests/reference"
 DIMS = json.loads((REFERENCE / "dims.json").read_text())
@@ -81,6 +83,18 @@ def stop_after_first_save(*command: object, checkpoint: Path, number: int = sign
     os.killpg(process.pid, number)
     _, stderr = process.communicate(timeout=120)
     return Done(process.returncode, "", stderr)
+
+
+class StopAfter(StopRequest):
+    """Asks to stop after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    @property
+    def requested(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
 
 
 @dataclass

@@ -30,7 +30,7 @@ from models.unit_hifigan.vocoder import MISSING, UnitHifiGAN, load_vocoder
 from modules.losses import feature_matching_loss, lsgan_discriminator_loss, lsgan_generator_loss
 from modules.mel import MelDistance
 from tests.no_sync import NoSync
-from tests.toy import REFERENCE, ROOT, call, run, stop_after_first_save, write_corpus
+from tests.toy import REFERENCE, ROOT, StopAfter, call, run, stop_after_first_save, write_corpus
 from utils.checkpoint import flatten
 from utils.descent import Descent
 from utils.progress import Averages, StopRequest
@@ -443,18 +443,6 @@ def test_the_real_recipe_trains_at_toy_size_and_exports_a_vocoder(tmp_path, data
     layers = [1, 3, 7, 12, 18, 23]
     vocoder = load_vocoder(tmp_path / "vocoder", vocab_size=50, trained_layers=layers, layers=layers)
     assert vocoder.decode(torch.zeros(1, 10, 6, dtype=torch.int64)).shape == (1, 3200)
-
-
-class StopAfter(StopRequest):
-    """Asks to stop after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    @property
-    def requested(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 def fit(folder: Path, data: dict[str, Path], *, stop: StopRequest | None = None, **more: object) -> bool:

@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 
 from data.loading import EvalBatches, TrainBatches
 from tests.no_sync import NoSync
+from tests.toy import StopAfter
 from utils import distributed
 from utils.descent import Descent
-from utils.progress import StopRequest
 from utils.schedule import NewBob, WarmUpCosine
 from utils.task import Media, Objective, Task
 from utils.trainer import Trainer, _Run
@@ -106,18 +106,6 @@ def fit(
     where = dict(device=CPU, log_path=log, ckpt_path=ckpt, init=init, stop=stop)
     task.finished = trainer.fit(task, train, evaluation, **where)
     return task
-
-
-class StopAfter(StopRequest):
-    """Asks to stop after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    @property
-    def requested(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 def lines(folder: Path, kind: str) -> list[dict]:
