@@ -78,8 +78,7 @@ class Toy:
             "encoder": self.train_encoder,
             "kmeans": lambda: self.train("kmeans", export=True, **self.speech(), wavlm_path=self.parts / "wavlm"),
             "tokens": self.tokenize,
-            "unit_hifigan_mel": lambda: self.train("unit_hifigan_mel", **self.segments()),
-            "unit_hifigan": self.train_against_discriminators,
+            "unit_hifigan": lambda: self.train("unit_hifigan", export=True, part="vocoder", **self.segments()),
             "inputs": self.compare_inputs,
             "tselm": lambda: self.train("tselm", **self.lists(), **self.frozen()),
             "pack": self.pack,
@@ -122,13 +121,9 @@ class Toy:
                 *overrides({**self.frozen(), **self.changes_of("unit_hifigan")}),
             )  # fmt: skip
 
-    def train_against_discriminators(self) -> None:
-        best = self.folder / "unit_hifigan_mel/ckpt/best.pth"
-        self.train("unit_hifigan", export=True, part="vocoder", init=best, **self.segments())
-
     def compare_inputs(self) -> None:
         """Short trainings at equal steps: the mixture as tokens or continuous, and frozen parts left in train mode."""
-        short = {**self.lists(), **self.frozen(), "epoch": 2, "epoch_num": 1600}
+        short = {**self.lists(), **self.frozen(), "epoch": 2, "epoch_num": 1200, "centroid_embeddings": False}
         for name, continuous in INPUTS.items():
             self.train("tselm", folder=f"inputs/{name.split()[0]}", mix_continuous=continuous, **short)
         self.train("tselm_awake", folder="inputs/awake", **short)
@@ -137,18 +132,15 @@ class Toy:
         """Put together what is shipped: the parts, and the network in half precision."""
         import shutil
 
-        import torch
-
         from utils import checkpoint
 
         for part in PARTS.values():
             shutil.copytree(self.parts / part, self.release / part, dirs_exist_ok=True)
         best = checkpoint.load(self.folder / "tselm/ckpt/best.pth")
         best["model"] = {name: x.half() if x.is_floating_point() else x for name, x in best["model"].items()}
-        best["model"] = {name: x.clone() for name, x in best["model"].items()}
         checkpoint.save(self.release / "tselm.pth", best)
         size = sum(path.stat().st_size for path in self.release.rglob("*") if path.is_file())
-        print(f"{size / 1e6:.1f} MB in {self.release} ({torch.__version__})")
+        print(f"{size / 1e6:.1f} MB in {self.release}")
 
     def test(self) -> None:
         """Extract and evaluate the test mixtures, and again with the enrolment of the other talker."""
@@ -194,7 +186,6 @@ class Toy:
         recipe: str,
         *,
         folder: str | None = None,
-        init: Path | None = None,
         export: bool = False,
         part: str | None = None,
         **keys: object,
@@ -202,8 +193,6 @@ class Toy:
         """Train one of the toy recipes in ``DIR/folder``; with ``export``, its best weights become a part."""
         where = self.folder / (folder or recipe)
         command = ["--config_path", f"config/toy/{recipe}.yaml", "--log", where / "log", "--ckpt_path", where / "ckpt"]
-        if init:
-            command += ["--init", init]
         if export:
             command += ["--export", self.parts / (part or recipe)]
         run("train.py", *command, *overrides({**keys, "gpus": self.gpus, **self.changes_of(recipe)}))

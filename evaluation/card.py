@@ -20,8 +20,7 @@ TRAININGS = {
     "mel units": ("mel_units", "inertia", "mean squared distance of a log-mel frame to its centre"),
     "encoder": ("encoder", "error", "hidden frames whose unit is guessed wrong, %"),
     "codebooks": ("kmeans", "inertia", "mean squared distance of a feature to its centre"),
-    "vocoder, for the mel loss alone": ("unit_hifigan_mel", "stoi", "STOI of resynthesised dev speech"),
-    "vocoder, against discriminators": ("unit_hifigan", "stoi", "STOI of resynthesised dev speech"),
+    "vocoder": ("unit_hifigan", "stoi", "STOI of resynthesised dev speech"),
     "TSELM": ("tselm", "error", "wrong tokens, %"),
 }
 

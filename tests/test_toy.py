@@ -58,7 +58,7 @@ SMALL = {
     "tselm": ["epoch=1", "epoch_num=4", "batch_size=2", "embedding_dim=16", "fusion_layers=1", "fusion_ffn=16"]
     + ["d_model=16", "num_layers=1", "lm_ffn=16"],
 }
-SMALL |= {"unit_hifigan_mel": SMALL["unit_hifigan"], "tselm_awake": SMALL["tselm"]}
+SMALL["tselm_awake"] = SMALL["tselm"]
 
 
 def test_every_recipe_trains_and_all_is_packed_at_a_small_size(tmp_path) -> None:

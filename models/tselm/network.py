@@ -82,6 +82,23 @@ class TSELM(nn.Module):
         order_inputs(self.lm)
         self.head = nn.Linear(d_model, num_codebooks * vocab_size)
 
+    @torch.no_grad()
+    def embed_as(self, centroids: torch.Tensor) -> None:
+        """Let every token's embedding be its centroid, so that tokens that sound alike are near from the start.
+
+        Args:
+            centroids: [K, V, D] of the tokenizer.
+
+        Raises:
+            ValueError: they are not of the embeddings' shape.
+        """
+        wanted = (self.num_codebooks, self.vocab_size, self.embedding_dim)
+        if tuple(centroids.shape) != wanted:
+            raise ValueError(f"the embeddings are {list(wanted)}, the centroids {list(centroids.shape)}")
+        for embedding in (self.enrolment_embedding, self.mixture_embedding):
+            if isinstance(embedding, TokenEmbedding):
+                embedding.table.weight.copy_(centroids.flatten(0, 1))
+
     def forward(self, mixture: torch.Tensor, enrolment: torch.Tensor) -> torch.Tensor:
         """Logits of the target's tokens.
 

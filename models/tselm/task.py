@@ -38,6 +38,8 @@ class TokenPrediction(Task):
         front_end: with the frozen tokenizer.
         optimizer: makes the optimizer of the network's parameters.
         vocoder: if given, examples of every validation are decoded for the log.
+        centroid_embeddings: the network's embeddings begin as the tokens' centroids (``embedding_dim`` must be theirs);
+            False: at random, as published.
         token_cache: folder that keeps the tokens of validation items for other runs and processes; None keeps them in
             memory only, for this run.
 
@@ -52,12 +54,15 @@ class TokenPrediction(Task):
         front_end: FrontEnd,
         optimizer: Callable[..., torch.optim.Optimizer],
         vocoder: Vocoder | None = None,
+        centroid_embeddings: bool = False,
         token_cache: str | os.PathLike | None = None,
     ):
         super().__init__()
         require_network_fits(network, front_end)
         if vocoder is not None:
             require_same_format(front_end.tokenizer, vocoder)
+        if centroid_embeddings:
+            network.embed_as(front_end.tokenizer.quantizer.centroids)
         self.network = network
         self.tokenizer = front_end.tokenizer
         self.vocoder = vocoder

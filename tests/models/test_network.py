@@ -46,6 +46,18 @@ def test_mixture_and_enrolment_start_from_equal_weights_and_train_apart() -> Non
     assert all(torch.equal(pooling[n], other[n]) for n in pooling)
 
 
+def test_an_embedding_can_begin_as_its_centroid() -> None:
+    network, centroids = build(), torch.randn(3, 7, 16)
+    network.embed_as(centroids)
+    given = tokens(2, 5, 3)
+    want = torch.stack([centroids[book][given[..., book]] for book in range(3)], dim=2)
+    for embedding in (network.mixture_embedding, network.enrolment_embedding):
+        assert torch.equal(embedding(given), want)
+    with pytest.raises(ValueError, match=r"embeddings are \[3, 7, 16\], the centroids \[3, 7, 8\]"):
+        network.embed_as(torch.randn(3, 7, 8))
+    build(mix_continuous=True).embed_as(centroids)  # which has one embedding only
+
+
 @pytest.mark.parametrize("continuous", [False, True])
 def test_every_parameter_gets_a_gradient(continuous: bool) -> None:
     """Otherwise data parallel training would wait for ever for the ones without."""

@@ -50,6 +50,14 @@ def test_in_train_mode_the_tokens_of_a_fixed_input_do_not_change(batch) -> None:
     assert torch.equal(task.front_end.encode(read("s1", "utt0", 48080)), want)
 
 
+def test_embeddings_begin_as_the_tokenizers_centroids_on_request() -> None:
+    task = Recipe(RECIPE, overrides=settings(centroid_embeddings=True)).build("task")["task"]
+    table, centroids = task.network.mixture_embedding.table.weight, task.tokenizer.quantizer.centroids
+    assert torch.equal(table, centroids.flatten(0, 1))
+    published = Recipe(RECIPE, overrides=settings()).build("task")["task"]
+    assert not torch.equal(published.network.mixture_embedding.table.weight, table)
+
+
 def test_only_the_network_trains(batch) -> None:
     task = Recipe(RECIPE, overrides=settings()).build("task")["task"]
     trained = {id(p) for group in task.optimizers()["network"].param_groups for p in group["params"]}
