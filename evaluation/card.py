@@ -26,7 +26,7 @@ TRAININGS = {
 
 
 def write_card(release: Path, folder: Path) -> None:
-    """Write ``README.md`` and its pictures into ``release``.
+    """Write ``README.md``, its pictures and the trainings' logs into ``release``.
 
     Args:
         release: the files that are shipped.
@@ -41,6 +41,7 @@ def write_card(release: Path, folder: Path) -> None:
             curve["training"] = smooth(train)
         picture = curves_svg(curve, title=f"{name}: {what}", x_title="steps", y_title=metric, levels=levels)
         write_text(release / f"curves/{where}.svg", picture)
+        write_text(release / f"logs/{where}.jsonl", "".join(json.dumps(line) + "\n" for line in logs[name]))
     summary = read_record(folder / "extracted/summary.json")
     swapped = read_record(folder / "extracted_swapped/summary.json")
     subsets = json.loads((folder / "subsets.json").read_text())
@@ -69,6 +70,8 @@ def write_card(release: Path, folder: Path) -> None:
         *machine(folder, summary),
         "",
         *[f"![{name}](curves/{where}.svg)" for name, (where, _, _) in TRAININGS.items()],
+        "",
+        "The lines of their logs: " + ", ".join(f"[{n}](logs/{where}.jsonl)" for n, (where, _, _) in TRAININGS.items()),
         "",
         *section("Files", file_rows(release)),
     ]
@@ -184,8 +187,9 @@ def file_rows(release: Path) -> list[list[str]]:
 
 
 def weights(release: Path) -> list[Path]:
-    """The shipped files, but for the card and its pictures."""
-    return sorted(path for path in release.rglob("*") if path.is_file() and path.suffix not in (".md", ".svg", ".png"))
+    """The shipped files, but for the card, its pictures and the logs."""
+    told = (".md", ".svg", ".png", ".jsonl")
+    return sorted(path for path in release.rglob("*") if path.is_file() and path.suffix not in told)
 
 
 def section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:

@@ -89,7 +89,9 @@ def test_digests_and_pictures_are_of_the_files(made) -> None:
     for name in ("wavlm/model.safetensors", "tselm.pth"):
         assert f"`{name}` | 0.0{2 if 'wavlm' in name else 1} | `{file_digest(release / name)}`" in text
     assert (release / "example.png").read_bytes().startswith(b"\x89PNG")
-    assert all((release / f"curves/{where}.svg").is_file() for where, _, _ in TRAININGS.values())
+    for where, _, _ in TRAININGS.values():
+        assert (release / f"curves/{where}.svg").is_file()
+        assert read_log(release / f"logs/{where}.jsonl") == read_log(folder / where / "log/metrics.jsonl")
 
 
 def test_of_steps_that_were_done_again_the_last_ones_count(tmp_path) -> None:
