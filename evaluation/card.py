@@ -57,7 +57,8 @@ def write_card(release: Path, folder: Path) -> None:
     parts = [
         HEAD.format(size=sum(path.stat().st_size for path in weights(release)) / 1e6),
         *section("What it reaches", targets(summary, swapped, last_valid(logs["TSELM"]))),
-        "Whether each holds is said by the last column; what was aimed at was set before the training.",
+        "What was aimed at was set before the training. Why it is short of that where it is, and what was tried, is in "
+        "TRIED.md in pretrained/toy.",
         "",
         "The test file of median STOI:",
         "",
