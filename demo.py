@@ -84,13 +84,14 @@ def print_table(out: Path) -> None:
 
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     systems = [system for system in ("mixture", "extracted", "ceiling") if system in summary["systems"]]
-    print(f"{'':32}" + "".join(f"{SYSTEMS[system]:>32}" for system in systems))
+    titles = [f"   {SYSTEMS[system]}" for system in systems]
+    print(f"{'':28}" + "".join(titles))
     for key in SHOWN:
         column = summary["metrics"][key]
         title = heading(column["title"], unit=column["unit"], better=column["better"])
         means = [column["systems"].get(system, {}).get("mean") for system in systems]
         cells = [NOTHING if mean is None else number(mean, column["unit"]) for mean in means]
-        print(f"{title:32}" + "".join(f"{cell:>32}" for cell in cells))
+        print(f"{title:28}" + "".join(f"{cell:>{len(head)}}" for cell, head in zip(cells, titles, strict=True)))
 
 
 def print_curve(log: Path) -> None:
