@@ -64,7 +64,9 @@ SMALL["tselm_awake"] = SMALL["tselm"]
 def test_every_recipe_trains_and_all_is_packed_at_a_small_size(tmp_path) -> None:
     """From their real files, by the one command. What follows, the measurements, is tested part by part."""
     changes = [text for recipe, keys in SMALL.items() for key in keys for text in ("--override", f"{recipe}:{key}")]
-    done = run("toy.py", "--output", tmp_path, "--hours", "0.01", "--until", "pack", *changes, timeout=900)
+    done = run(
+        "toy.py", "--output", tmp_path, "--hours", "0.01", "--gpus", "cpu", "--until", "pack", *changes, timeout=900
+    )
     assert done.returncode == 0, done.stderr
     stages = json.loads((tmp_path / "stages.json").read_text())
     assert list(stages)[-1] == "pack" and all(stage["done"] for stage in stages.values())
