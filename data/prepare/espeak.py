@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +33,15 @@ class EspeakError(OSError):
 
 
 def say(
-    text: str, *, accent: str, timbre: str, words_per_minute: int, pitch: int, pitch_range: int, seed: int
+    text: str,
+    *,
+    accent: str,
+    timbre: str,
+    words_per_minute: int,
+    pitch: int,
+    pitch_range: int,
+    seed: int,
+    formants: Sequence[Sequence[int]] = (),
 ) -> np.ndarray:
     """Say a sentence. A pure function of its arguments, whatever was said before.
 
@@ -42,6 +50,7 @@ def say(
         timbre: one of its variants, such as ``f1``.
         words_per_minute, pitch, pitch_range: on espeak-ng's scales; the last two from 0 to 99.
         seed: of the noise of breath.
+        formants: (frequency, height, width) of the first formants, the 0th among them, in per cent of the timbre's.
 
     Returns:
         [T] float64 in [-1, 1] at 22,050 Hz.
@@ -50,7 +59,7 @@ def say(
         EspeakError: it is not installed, fails, or lacks the accent or the timbre.
     """
     settings = {_RATE: words_per_minute, _VOLUME: _QUIET, _PITCH: pitch, _RANGE: pitch_range}
-    samples = _thread.submit(_synthesize, text, accent, timbre, settings, seed).result()
+    samples = _thread.submit(_synthesize, text, accent, timbre, settings, seed, formants).result()
     return np.frombuffer(samples, dtype="<i2") / 32768
 
 
@@ -59,7 +68,9 @@ def version() -> str:
     return _thread.submit(_version).result()
 
 
-def _synthesize(text: str, accent: str, timbre: str, settings: Mapping[int, int], seed: int) -> bytes:
+def _synthesize(
+    text: str, accent: str, timbre: str, settings: Mapping[int, int], seed: int, formants: Sequence[Sequence[int]]
+) -> bytes:
     chunks = []
 
     def collect(samples: int | None, number: int, _events: int | None) -> int:
@@ -69,11 +80,9 @@ def _synthesize(text: str, accent: str, timbre: str, settings: Mapping[int, int]
 
     callback = _CALLBACK(collect)
     voice = f"{accent}+{timbre}"
-    with _library() as library:
-        # espeak-ng says nothing if only the timbre is missing, and takes its standard one.
-        known = Path(_loader().get_data_path(), "voices", "!v", timbre).is_file()
-        if library.espeak_SetVoiceByName(f"gmw/{voice}".encode()) != 0 or not known:
-            raise EspeakError(f"this espeak-ng lacks the voice {voice}: {_INSTALL}")
+    with _library() as library, _voice_file(accent, timbre, formants) as file:
+        if library.espeak_SetVoiceByFile(os.fsencode(file)) != 0:
+            raise EspeakError(f"this espeak-ng cannot use the voice {voice}: {_INSTALL}")
         library.espeak_SetSynthCallback(callback)
         for parameter, value in settings.items():
             library.espeak_SetParameter(parameter, value, 0)
@@ -83,6 +92,42 @@ def _synthesize(text: str, accent: str, timbre: str, settings: Mapping[int, int]
         if library.espeak_Synth(encoded, len(encoded), 0, _CHARACTERS, 0, _UTF8, None, None) != 0 or not chunks:
             raise EspeakError(f"espeak-ng said nothing for {text!r} with the voice {voice}")
     return b"".join(chunks)
+
+
+@contextlib.contextmanager
+def _voice_file(accent: str, timbre: str, formants: Sequence[Sequence[int]]) -> Iterator[Path]:
+    """A file of a whole voice: what espeak-ng says of the accent, then what it says of the timbre, changed."""
+    data = Path(_loader().get_data_path())
+    try:
+        language = Path(data, "lang", "gmw", accent).read_text(encoding="utf-8")
+        variant = Path(data, "voices", "!v", timbre).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise EspeakError(f"this espeak-ng lacks the voice {accent}+{timbre}: {_INSTALL}") from error
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "voice")
+        file.write_text(f"{language}\n{_move_formants(variant, formants)}", encoding="utf-8")
+        yield file
+
+
+def _move_formants(variant: str, formants: Sequence[Sequence[int]]) -> str:
+    """The text of a variant, its formants' (frequency, height, width) scaled by so many per cent.
+
+    In it, ``formant 2 96 97 100`` makes the second formant 96 % as high in Hz as the accent has it, and so on; what is
+    left out is 100. A fifth number is added in Hz, and stays.
+    """
+    kept, found = [], {}
+    for line in variant.splitlines():
+        words = line.partition("//")[0].split()
+        if words[:1] == ["formant"]:
+            found[int(words[1])] = [int(word) for word in words[2:]]
+        elif words[:2] != ["language", "variant"]:
+            kept.append(line)
+    for number, scale in enumerate(formants):
+        now = found.get(number, [])
+        now += [100] * (3 - len(now))
+        found[number] = [round(x * y / 100) for x, y in zip(now, scale, strict=False)] + now[3:]
+    kept += [f"formant {number} {' '.join(map(str, values))}" for number, values in sorted(found.items())]
+    return "\n".join(kept) + "\n"
 
 
 def _version() -> str:

@@ -17,8 +17,8 @@ machinery works; they say nothing about real speech.
     DIR/synthetic.json                                  the arguments; written last
 
 Training, dev and test share no voice, no timbre (espeak-ng's "variant") and no sentence, also where their corpora have
-different seeds. The bytes depend on the
-arguments and the versions of the packages, not on --jobs.
+different seeds. Each training speaker has its formants moved at random. The bytes depend on the arguments and the
+versions of the packages, not on --jobs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from utils.workers import run_jobs
 
 MANIFEST = "synthetic.json"
 _UNFINISHED = ".synthetic.unfinished.json"  # there while the corpus is being made
-_VERSION = 2  # of what is made of the arguments; a change of it raises it
+_VERSION = 3  # of what is made of the arguments; a change of it raises it
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Size:
         mixtures = min(max(round(120 * hours), 24), 200)
         size = cls(
             float(hours),
-            min(max(round(40 * hours), 16), 400) if speakers is None else speakers,
+            min(max(round(40 * hours), 16), 1000) if speakers is None else speakers,
             mixtures if dev is None else dev,
             mixtures if test is None else test,
         )
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
     parser.add_argument("--hours", type=float, default=1.0, help="hours of training speech (default: 1)")
-    parser.add_argument("--speakers", type=int, help="training speakers (default: 40 an hour, 16 to 400)")
+    parser.add_argument("--speakers", type=int, help="training speakers (default: 40 an hour, 16 to 1000)")
     parser.add_argument("--dev", type=int, help="dev mixtures (default: 120 an hour, 24 to 200)")
     parser.add_argument("--test", type=int, help="test mixtures (default: 120 an hour, 24 to 200)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other voices and sentences (default: 0)")

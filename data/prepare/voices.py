@@ -1,7 +1,8 @@
 """The voices of the synthetic corpus: which there are, which a split gets, and how one says a sentence.
 
 A voice is an accent and a timbre of espeak-ng's, a fundamental frequency, a length of the vocal tract and a speed.
-Training, dev and test share no timbre, whatever their seeds.
+Training, dev and test share no timbre, whatever their seeds. The timbres of training are few, so each of its speakers
+has its formants moved at random; those of dev and test are espeak-ng's own.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.signal import resample_poly
@@ -44,6 +45,8 @@ _F0 = {"F": (160, 182, 208, 237, 270), "M": (82, 95, 111, 129, 150)}  # Hz, in s
 # Formants are moved by taking espeak-ng's 22,050 Hz for another rate, as a longer or shorter vocal tract would do.
 # These rates, 9 % less to 9 % more, make short resampling filters.
 _RATES = (20000, 20800, 21600, 22400, 23200, 24000)
+# The formants of a training speaker, 0 to 5, in per cent of its timbre's: frequency, height and width.
+_MOVED = ((93, 107), (75, 130), (80, 125))
 _FIRST_ID = {"train": 1001, "dev": 5001, "test": 7001}
 
 
@@ -58,6 +61,9 @@ class Voice:
     words_per_minute: int
     pitch: int  # espeak-ng's scale, 0 to 99
     pitch_range: int  # the same
+    # (frequency, height, width) of the first formants in per cent of the timbre's; none: as they are. It is not in the
+    # text that seeds how a sentence is said.
+    formants: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
 
     @property
     def stretch(self) -> float:
@@ -73,6 +79,8 @@ class Voice:
 
 def num_voices(split: str) -> int:
     """How many voices there are that differ in more than accent, speed and pitch range."""
+    if split == "train":  # no end of them, but of their IDs
+        return _FIRST_ID["dev"] - _FIRST_ID["train"]
     timbres = min(len(_timbres(sex, split)) for sex in _TIMBRES)
     return len(_TIMBRES) * timbres * len(_F0["F"]) * len(_RATES)
 
@@ -80,7 +88,8 @@ def num_voices(split: str) -> int:
 def draw_voices(split: str, number: int, *, seed: int) -> dict[str, Voice]:
     """The voices of a split, women and men in turn; no two splits share a timbre.
 
-    Each timbre serves once before one serves twice, then with another F0 and another vocal tract.
+    Each timbre serves once before one serves twice, then with another F0 and another vocal tract. In training, each
+    voice has formants of its own, and any F0.
 
     Returns:
         speaker ID (a number, as in LibriSpeech) -> voice.
@@ -91,7 +100,8 @@ def draw_voices(split: str, number: int, *, seed: int) -> dict[str, Voice]:
     for index, sex in zip(range(number), itertools.cycle(_TIMBRES), strict=False):
         timbre, level, source_rate = next(streams[sex])
         # espeak-ng is asked for this F0, which the change of rate will then shift.
-        f0 = _F0[sex][level] * rng.uniform(0.97, 1.03) * espeak.SAMPLE_RATE / source_rate
+        near = 0.07 if split == "train" else 0.03
+        f0 = _F0[sex][level] * rng.uniform(1 - near, 1 + near) * espeak.SAMPLE_RATE / source_rate
         base, spread = _TIMBRES[sex][timbre]
         # A range that grows with F0 is about the same in semitones, as people's is.
         pitch_range = min(max(round(rng.uniform(35, 70) * f0 / (base + spread)), 20), 90)
@@ -104,6 +114,7 @@ def draw_voices(split: str, number: int, *, seed: int) -> dict[str, Voice]:
             words_per_minute=rng.randint(150, 195),
             pitch=min(round(50 + 50 * math.log2(max(ratio, 0.5))), 97),
             pitch_range=pitch_range,
+            formants=_draw_formants(rng) if split == "train" else (),
         )
     return voices
 
@@ -128,6 +139,7 @@ def speak(voice: Voice, text: str, *, seed: int) -> np.ndarray:
         pitch=max(voice.pitch + rng.randint(-2, 2), 0),
         pitch_range=voice.pitch_range,
         seed=rng.getrandbits(31),
+        formants=voice.formants,
     )
     divisor = math.gcd(voice.source_rate, SAMPLE_RATE)
     wav = _trim(resample_poly(wav, SAMPLE_RATE // divisor, voice.source_rate // divisor))
@@ -151,12 +163,16 @@ def _timbres(sex: str, split: str) -> list[str]:
     return {"dev": names[:held_out], "test": names[held_out : 2 * held_out], "train": names[2 * held_out :]}[split]
 
 
+def _draw_formants(rng: random.Random) -> tuple[tuple[int, int, int], ...]:
+    return tuple((rng.randint(*_MOVED[0]), rng.randint(*_MOVED[1]), rng.randint(*_MOVED[2])) for _ in range(6))
+
+
 def _combinations(timbres: Sequence[str], rng: random.Random) -> Iterator[tuple[str, int, int]]:
-    """All (timbre, number of the F0, rate): each timbre once, then each once again with both others changed, ..."""
+    """(timbre, number of the F0, rate), without end: each timbre once, then each with both others changed, ..."""
     levels = len(_F0["F"])
     starts = [(timbre, rng.randrange(levels), rng.randrange(len(_RATES))) for timbre in timbres]
     # 5 levels and 6 rates have no common divisor, so stepping through both at once meets all 30 pairs.
-    for turn in range(levels * len(_RATES)):
+    for turn in itertools.count():
         for timbre, level, rate in starts:
             yield timbre, (level + 2 * turn) % levels, _RATES[(rate + turn) % len(_RATES)]
 

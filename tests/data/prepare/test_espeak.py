@@ -22,6 +22,34 @@ def test_a_voice_that_it_lacks_is_an_error(accent, timbre):
         espeak.say("Hello.", accent=accent, timbre=timbre, **SETTINGS)
 
 
+def test_formants_are_scaled_where_the_timbre_has_them():
+    text = "language variant\nname x\npitch 80 120\nformant 1 90 50 // first\nformant 3 110 100 100 20\n"
+    moved = espeak._move_formants(text, [(100, 100, 100), (110, 50, 100), (95, 100, 120), (100, 100, 90)])
+    assert moved.splitlines() == [
+        "name x",
+        "pitch 80 120",
+        "formant 0 100 100 100",
+        "formant 1 99 25 100",
+        "formant 2 95 100 120",
+        "formant 3 110 100 90 20",
+    ]
+
+
+def test_a_moved_formant_is_heard_and_keeps_the_length():
+    as_it_is = espeak.say("Are you all away?", **VOICE, **SETTINGS)
+    np.testing.assert_array_equal(as_it_is, espeak.say("Are you all away?", **VOICE, **SETTINGS, formants=()))
+    np.testing.assert_array_equal(
+        as_it_is, espeak.say("Are you all away?", **VOICE, **SETTINGS, formants=[(100, 100, 100)] * 6)
+    )
+    higher = espeak.say("Are you all away?", **VOICE, **SETTINGS, formants=[(100, 100, 100)] + [(130, 100, 100)] * 5)
+    assert len(higher) == len(as_it_is)
+    centre = [
+        np.average(np.arange(1025), weights=np.abs(np.fft.rfft(wav[:18432].reshape(-1, 2048))).mean(axis=0))
+        for wav in (as_it_is, higher)
+    ]
+    assert centre[1] > 1.05 * centre[0]
+
+
 def test_its_data_may_have_a_long_path(tmp_path, monkeypatch):
     expected = espeak.say("Hello.", **VOICE, **SETTINGS)
     link = tmp_path / ("d" * 200)

@@ -132,7 +132,7 @@ def test_an_enrolment_is_the_target_speaker_in_another_sentence(corpus):
 def test_sizes_follow_from_the_hours():
     assert astuple(synthetic.Size.of(0.2)) == (0.2, 16, 24, 24)
     assert astuple(synthetic.Size.of(1)) == (1.0, 40, 120, 120)
-    assert astuple(synthetic.Size.of(100)) == (100.0, 400, 200, 200)
+    assert astuple(synthetic.Size.of(100)) == (100.0, 1000, 200, 200)
     assert astuple(synthetic.Size.of(1, speakers=7, dev=3, test=2)) == (1.0, 7, 3, 2)
     for hours in (0.2, 1, 100):
         for split in ("dev", "test"):
@@ -144,8 +144,8 @@ def test_sizes_follow_from_the_hours():
     [
         (["--hours", "0"], "--hours must be positive, got 0.0"),
         (["--hours", "nan"], "--hours must be positive, got nan"),
-        (["--speakers", "1"], "--speakers must be 2 to 420.*got 1"),
-        (["--speakers", "421"], "got 421"),
+        (["--speakers", "1"], "--speakers must be 2 to 4000.*got 1"),
+        (["--speakers", "4001"], "got 4001"),
         (["--dev", "0"], "--dev must be at least 1"),
         (["--test", "-3"], "--test must be at least 1.*got -3"),
         (["--jobs", "0"], "--jobs must be at least 1"),

@@ -26,12 +26,23 @@ def test_splits_share_neither_voices_nor_timbres_whatever_their_seeds(seeds):
     assert sum(map(len, timbres)) == len(set().union(*timbres))
 
 
-def test_all_voices_differ_in_timbre_f0_or_vocal_tract():
-    number = num_voices("train")
-    voices = draw_voices("train", number, seed=0).values()
+def test_held_out_voices_differ_in_timbre_f0_or_vocal_tract():
+    number = num_voices("test")
+    voices = draw_voices("test", number, seed=0).values()
     # Levels of F0 are 14 to 16 % apart, give or take 3 %.
     assert len({(v.timbre, v.source_rate, round(math.log(v.f0, 1.15))) for v in voices}) > 0.95 * number
     assert [v.sex for v in voices] == ["F", "M"] * (number // 2)
+    assert not any(v.formants for v in voices)
+
+
+def test_every_training_voice_has_its_own_formants_and_any_f0():
+    voices = list(draw_voices("train", 1000, seed=0).values())
+    assert len({v.formants for v in voices}) == 1000
+    moved = np.array([v.formants for v in voices])  # [1000, 6, 3] per cent
+    np.testing.assert_allclose(moved.mean(axis=(0, 1)), [100, 102.5, 102.5], atol=1)
+    assert moved[..., 0].min() == 93 and moved[..., 0].max() == 107
+    steps = np.log2([v.f0 for v in voices if v.sex == "M"]) * 12 % 1
+    assert np.histogram(steps, bins=5, range=(0, 1))[0].min() > 50  # between the levels too
 
 
 @needs_espeak
