@@ -35,7 +35,9 @@ def mix_symmetric(
 ) -> Mixed:
     """Mix at a target-to-interferer ratio uniform in [-range_db, range_db]: the target is as often quieter as louder.
 
-    The ratio is one of powers over the samples that are not exactly 0, so the padding of a short file does not count.
+    The enrolment becomes as loud as the interferer: what hears it beside the mixture then hears it at a level as in
+    recordings. Levels and ratio are of powers over the samples that are not exactly 0, so the padding of a short file
+    does not count.
 
     Args:
         target, interferer: [T] float32.
@@ -44,7 +46,8 @@ def mix_symmetric(
         range_db: in dB, not negative.
     """
     gain = np.float32(10 ** (range_db * (2 * draw - 1) / 20))
-    return _joint_scale(_divide(target, _rms(target)) * gain, _divide(interferer, _rms(interferer)), enrolment)
+    target, interferer, enrolment = (_divide(signal, _rms(signal)) for signal in (target, interferer, enrolment))
+    return _joint_scale(target * gain, interferer, enrolment)
 
 
 def gain_to_ratio(target: np.ndarray, interferer: np.ndarray, ratio_db: float) -> np.float32:

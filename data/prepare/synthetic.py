@@ -240,10 +240,11 @@ def _speakers_table(voices: Mapping[str, Mapping[str, Voice]], seconds: Mapping[
     for split, table in voices.items():
         for speaker, voice in table.items():
             minutes = f"{seconds[speaker] / 60:.2f}" if speaker in seconds else "-"
+            moved = " ".join("/".join(map(str, formant)) for formant in voice.formants)
             lines.append(
                 f"{speaker} | {voice.sex} | {split} | {minutes} | {voice.accent}+{voice.timbre}, F0 {voice.f0:.0f} Hz "
                 f"(pitch {voice.pitch}, range {voice.pitch_range}), formants x {voice.stretch:.3f}, "
-                f"{voice.words_per_minute} words/min\n"
+                f"{voice.words_per_minute} words/min{moved and f', formants at {moved} % (frequency/height/width)'}\n"
             )
     return "".join(lines)
 
