@@ -41,7 +41,7 @@ def say(
     pitch: int,
     pitch_range: int,
     seed: int,
-    formants: Sequence[Sequence[int]] = (),
+    formants: Sequence[tuple[int, int, int]] = (),
 ) -> np.ndarray:
     """Say a sentence. A pure function of its arguments, whatever was said before.
 
@@ -69,7 +69,12 @@ def version() -> str:
 
 
 def _synthesize(
-    text: str, accent: str, timbre: str, settings: Mapping[int, int], seed: int, formants: Sequence[Sequence[int]]
+    text: str,
+    accent: str,
+    timbre: str,
+    settings: Mapping[int, int],
+    seed: int,
+    formants: Sequence[tuple[int, int, int]],
 ) -> bytes:
     chunks = []
 
@@ -95,25 +100,29 @@ def _synthesize(
 
 
 @contextlib.contextmanager
-def _voice_file(accent: str, timbre: str, formants: Sequence[Sequence[int]]) -> Iterator[Path]:
-    """A file of a whole voice: what espeak-ng says of the accent, then what it says of the timbre, changed."""
+def _voice_file(accent: str, timbre: str, formants: Sequence[tuple[int, int, int]]) -> Iterator[str]:
+    """A file of a whole voice: what espeak-ng says of the accent, then what it says of the timbre, changed.
+
+    It has no name but that of its descriptor, which is short wherever temporary files are: espeak-ng has room for
+    fewer than 160 characters.
+    """
     data = Path(_loader().get_data_path())
     try:
         language = Path(data, "lang", "gmw", accent).read_text(encoding="utf-8")
         variant = Path(data, "voices", "!v", timbre).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise EspeakError(f"this espeak-ng lacks the voice {accent}+{timbre}: {_INSTALL}") from error
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "voice")
-        file.write_text(f"{language}\n{_move_formants(variant, formants)}", encoding="utf-8")
-        yield file
+    with tempfile.TemporaryFile() as file:
+        file.write(f"{language}\n{_move_formants(variant, formants)}".encode())
+        file.seek(0)
+        yield f"/dev/fd/{file.fileno()}"
 
 
-def _move_formants(variant: str, formants: Sequence[Sequence[int]]) -> str:
+def _move_formants(variant: str, formants: Sequence[tuple[int, int, int]]) -> str:
     """The text of a variant, its formants' (frequency, height, width) scaled by so many per cent.
 
-    In it, ``formant 2 96 97 100`` makes the second formant 96 % as high in Hz as the accent has it, and so on; what is
-    left out is 100. A fifth number is added in Hz, and stays.
+    In it, ``formant 2 96 97 100`` gives formant 2 96 % of the frequency that the accent has, 97 % of its height and all
+    of its width; what is left out is 100. A fourth value is in Hz, added to the frequency, and stays.
     """
     kept, found = [], {}
     for line in variant.splitlines():
@@ -123,9 +132,9 @@ def _move_formants(variant: str, formants: Sequence[Sequence[int]]) -> str:
         elif words[:2] != ["language", "variant"]:
             kept.append(line)
     for number, scale in enumerate(formants):
-        now = found.get(number, [])
-        now += [100] * (3 - len(now))
-        found[number] = [round(x * y / 100) for x, y in zip(now, scale, strict=False)] + now[3:]
+        values = found.get(number, [])
+        relative = [*values, 100, 100, 100][:3]
+        found[number] = [round(x * y / 100) for x, y in zip(relative, scale, strict=True)] + values[3:]
     kept += [f"formant {number} {' '.join(map(str, values))}" for number, values in sorted(found.items())]
     return "\n".join(kept) + "\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -55,6 +56,15 @@ def test_its_data_may_have_a_long_path(tmp_path, monkeypatch):
     link = tmp_path / ("d" * 200)
     link.symlink_to(loader.get_data_path())
     monkeypatch.setattr(loader, "get_data_path", lambda: str(link))
+    np.testing.assert_array_equal(espeak.say("Hello.", **VOICE, **SETTINGS), expected)
+
+
+def test_temporary_files_may_have_a_long_path(tmp_path, monkeypatch):
+    """Voices were once written into a file there whose name espeak-ng had no room for."""
+    expected = espeak.say("Hello.", **VOICE, **SETTINGS)
+    deep = tmp_path / ("d" * 200)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
     np.testing.assert_array_equal(espeak.say("Hello.", **VOICE, **SETTINGS), expected)
 
 
