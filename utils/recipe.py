@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import io
 import os
+import pydoc
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,7 +26,8 @@ from ruamel.yaml.scalarfloat import ScalarFloat
 from ruamel.yaml.tag import Tag
 
 # What programs ask for; every other key of a recipe is there for one of these.
-ROOTS = ("seed", "gpus", "tokenizer", "model", "task", "train_data", "valid_data", "trainer")
+JOBS = ("extract", "tokenize", "decode", "resynthesise", "score", "continue")
+ROOTS = ("seed", "gpus", "tokenizer", "vocoder", "model", *JOBS, "task", "train_data", "valid_data", "trainer")
 _REFERENCE = re.compile(r"<([^<>\[\]. ]+)[^<>]*>")
 _TUPLE = re.compile(r"\(.*\)")
 _MISSING = "!PLACEHOLDER"
@@ -78,6 +80,26 @@ class Recipe:
         except (TypeError, ImportError) as error:
             raise ValueError(f"{self.path}: {_message(error)}") from error
         return {name: built[name] for name in names}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tree
+
+    def constructor(self, name: str) -> Any:
+        """The class or function that makes the object under a name, which is not built; None for a plain value.
+
+        Raises:
+            ValueError: there is no such class or function.
+        """
+        node = self._tree[name]
+        while isinstance(node, TaggedScalar) and node.tag.value == "!ref" and _REFERENCE.fullmatch(node.value):
+            node = self._tree[_REFERENCE.fullmatch(node.value)[1]]
+        tag = getattr(getattr(node, "tag", None), "value", None) or ""
+        kind, _, path = tag.partition(":")
+        if kind not in ("!new", "!name", "!apply"):
+            return None
+        if (found := pydoc.locate(path)) is None:
+            raise ValueError(f"{self.path}: {name} names {path}, and there is no such class or function")
+        return found
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value under one name, built if it is an object; ``default`` if the recipe has no such key."""
