@@ -35,7 +35,11 @@ def parser() -> argparse.ArgumentParser:
     add("--enrolment", metavar="FILE", help="speech of the talker to extract, or to speak as, for all items")
     add("--visual", metavar="FILE", help="the talker's face, where the recipe takes one")
     add("--speaker", metavar="NAME", help="who speaks, where the recipe knows speakers by name")
-    add("--tokenize", metavar="LIST", help="files of a list (`name path`, or a speaker index) to tokens, NAME.npy [N, K]")
+    add(
+        "--tokenize",
+        metavar="LIST",
+        help="files of a list (`name path`, or a speaker index) to tokens, NAME.npy [N, K]",
+    )
     add("--decode", metavar="LIST", help="tokens of a list (`name tokens.npy`) to sound, NAME.wav")
     add("--resynthesise", "--resynthesize", metavar="LIST", help="files to tokens, and back to sound, NAME.wav")
     add("--score", metavar="LIST", help="the likelihood of each item of a list")
@@ -47,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
     add("-proc", "--proc", type=int, metavar="N", help="processes over the devices (default: one a GPU or core)")
     add("--threads", type=int, default=1, metavar="N",
         help="threads of a process on the CPU (default: 1); more can change the last bits of a result")  # fmt: skip
-    add("--shard", default="1/1", metavar="I/N", help="do the I-th of N parts of the list, for a job array of a cluster")
+    add(
+        "--shard", default="1/1", metavar="I/N", help="do the I-th of N parts of the list, for a job array of a cluster"
+    )
     add("--overwrite", action="store_true", help="make again what is already there")
     add("--save-tokens", action="store_true", help="keep the tokens too, as OUTPUT/tokens/NAME.npy [N, K]")
     add("--report", action="store_true", help="evaluate when all is done (evaluate.py); includes --save-tokens")

@@ -36,7 +36,7 @@ def build_extractor(config: str, overrides: Sequence[str], device: str = "cpu") 
     Raises:
         Unavailable: the recipe cannot be built, or its model knows no tokens.
     """
-    from models.interfaces import TokenExtractor
+    from models.interfaces import TokenExtractor, fulfils
     from utils.recipe import Recipe
     from utils.seed import make_reproducible
 
@@ -45,7 +45,7 @@ def build_extractor(config: str, overrides: Sequence[str], device: str = "cpu") 
     except (ValueError, OSError) as error:
         raise Unavailable(str(error)) from error
     make_reproducible()  # now that all libraries are imported
-    if not isinstance(model, TokenExtractor):
+    if not fulfils(model, TokenExtractor):
         raise Unavailable(f"the model of {config} does not work through tokens")
     return model.to(device)
 

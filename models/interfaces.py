@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -70,7 +70,6 @@ class Item:
         return self.inputs[role]
 
 
-@runtime_checkable
 class Program(Protocol):
     """What can be run of a system. It knows nothing of lists, folders, processes and records.
 
@@ -120,7 +119,6 @@ class TokenFormat(Protocol):
     vocab_size: int  # V
 
 
-@runtime_checkable
 class Tokenizer(TokenFormat, Protocol):
     codebook_names: tuple[str, ...]  # K of them
 
@@ -140,7 +138,6 @@ class Tokenizer(TokenFormat, Protocol):
         ...
 
 
-@runtime_checkable
 class Vocoder(TokenFormat, Protocol):
     def decode(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens [B, N, K] -> wav [B, N * hop_length]."""
@@ -155,7 +152,6 @@ class Vocoder(TokenFormat, Protocol):
         ...
 
 
-@runtime_checkable
 class TargetExtractor(Protocol):
     sample_rate: int
 
@@ -192,7 +188,6 @@ class Source:
     enrolment: torch.Tensor | np.ndarray
 
 
-@runtime_checkable
 class TokenExtractor(TargetExtractor, Protocol):
     """An extractor that works through tokens, and so can be measured by them."""
 
@@ -221,6 +216,16 @@ class TokenExtractor(TargetExtractor, Protocol):
     def resynthesise(self, target: torch.Tensor | np.ndarray) -> Extraction:
         """What it would give if it made no error: the target's own tokens, and their sound."""
         ...
+
+
+def fulfils(thing: object, contract: type) -> bool:
+    """Whether an object has all that a protocol asks for.
+
+    ``isinstance`` does not find the parts of a torch module, which are no attributes of its class, since Python 3.12.
+    """
+    bases = [base for base in contract.__mro__ if base not in (Protocol, object) and base.__module__ != "typing"]
+    names = {name for base in bases for name in (*vars(base), *vars(base).get("__annotations__", {}))}
+    return all(hasattr(thing, name) for name in names if not name.startswith("_"))
 
 
 def require_same_format(producer: TokenFormat, consumer: TokenFormat) -> None:

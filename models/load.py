@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from models.interfaces import Program, TargetExtractor
+from models.interfaces import Program, TargetExtractor, fulfils
 from models.programs import Decode, Extract, Resynthesise, Tokenize
 from utils.recipe import Recipe
 from utils.seed import make_reproducible
@@ -122,7 +122,7 @@ def load_extractor(
     >>> speech = extractor.extract(mixture, enrolment)  # doctest: +SKIP
     """
     model = load_model(config, checkpoint, device=device, overrides=overrides)
-    if not isinstance(model, TargetExtractor):
+    if not fulfils(model, TargetExtractor):
         raise ValueError(f"the model of {config}, a {type(model).__name__}, does not extract")
     return model
 

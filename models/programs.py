@@ -18,6 +18,7 @@ from models.interfaces import (
     TokenFormat,
     Tokenizer,
     Vocoder,
+    fulfils,
     require_same_format,
 )
 
@@ -83,7 +84,7 @@ class Extract(SystemProgram):
             "enrolment": Role("audio", "aux_s1.scp", sample_rate=rate),
         }
         self.results = {"speech": Role("audio", ".wav", sample_rate=rate)}
-        if isinstance(extractor, TokenExtractor):
+        if fulfils(extractor, TokenExtractor):
             frames = rate / extractor.tokenizer.hop_length
             self.results = {"tokens": Role("tokens", "tokens/.npy", sample_rate=frames, optional=True)} | self.results
 
@@ -91,11 +92,9 @@ class Extract(SystemProgram):
         return {"sample_rate": self.extractor.sample_rate}
 
     def __call__(self, items: Sequence[Item]) -> Sequence[Mapping[str, Any]]:
-        if not isinstance(self.extractor, TokenExtractor):
+        if not fulfils(self.extractor, TokenExtractor):
             return [{"speech": self.extractor.extract(i["mixture"].whole(), i["enrolment"].whole())} for i in items]
-        sources = [
-            Source(item["mixture"].read, item["mixture"].samples, item["enrolment"].whole()) for item in items
-        ]
+        sources = [Source(item["mixture"].read, item["mixture"].samples, item["enrolment"].whole()) for item in items]
         return [{"tokens": tokens, "speech": parts} for tokens, parts in self.extractor.stream(sources)]
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data import arrays, audio
-from running._shim import output_paths, read_lists
+from data.scp import align, output_paths, read_list
 from data.utterances import read_utterances
 from models.interfaces import Item, Program, Role
 
+Entries = tuple[dict[str, dict[str, str]], dict[str, str]]  # name -> role -> file or text; name -> problem
 SHARE = 32  # a group is at most this part of all audio, so that several processes have enough groups to divide
 
 
@@ -104,7 +105,8 @@ def list_jobs(
     for role, result in results.items():
         if result.kind != "row":
             folder, _, suffix = result.file.rpartition("/")
-            files[role] = output_paths(os.path.join(output, folder) if folder else output, flat, suffix)
+            paths = output_paths(os.path.join(output, folder), flat, suffix)
+            files[role] = {name: str(path) for name, path in paths.items()}
     jobs = [
         Job(
             name,
@@ -116,9 +118,7 @@ def list_jobs(
     return jobs, problems
 
 
-def read_entries(
-    program: Program, where: str | os.PathLike, given: Mapping[str, str]
-) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+def read_entries(program: Program, where: str | os.PathLike, given: Mapping[str, str]) -> Entries:
     """name -> role -> file or text, and name -> problem; the arguments and errors are those of ``list_jobs``.
 
     A program that reads lists of another form brings ``entries(where)``, which gives the same.
@@ -126,26 +126,30 @@ def read_entries(
     own = getattr(program, "entries", None)
     found = own(where) if own else None
     if found is None:
-        asked = {role: spec for role, spec in program.inputs.items() if role not in given}
-        if os.path.isdir(where):
-            found = read_lists(
-                {role: os.path.join(where, spec.file) for role, spec in asked.items()},
-                optional=[role for role, spec in asked.items() if spec.optional],
-                texts=[role for role, spec in asked.items() if spec.kind == "text"],
-            )
-        else:
-            first, *others = asked
-            if lacking := [role for role in others if not asked[role].optional]:
-                lists = ", ".join(spec.file for spec in asked.values())
-                raise ValueError(f"{where} is no folder with {lists}; or give --{' and --'.join(lacking)} beside it")
-            if asked[first].kind == "audio":
-                utterances, problems = read_utterances(where), {}
-            else:
-                utterances, problems = read_lists({first: where})
-                utterances = {name: inputs[first] for name, inputs in utterances.items()}
-            found = {name: {first: os.fspath(path)} for name, path in utterances.items()}, problems
+        found = _read_folder(program, where, given) if os.path.isdir(where) else _read_list(program, where, given)
     entries, problems = found
     return {name: {**inputs, **given} for name, inputs in entries.items()}, problems
+
+
+def _read_folder(program: Program, where: str | os.PathLike, given: Mapping[str, str]) -> Entries:
+    asked = {role: spec for role, spec in program.inputs.items() if role not in given}
+    aligned = align(
+        {role: os.path.join(where, spec.file) for role, spec in asked.items()},
+        optional=[role for role, spec in asked.items() if spec.optional],
+        values=[role for role, spec in asked.items() if spec.kind == "text"],
+    )
+    return dict(aligned.items), aligned.problems
+
+
+def _read_list(program: Program, where: str | os.PathLike, given: Mapping[str, str]) -> Entries:
+    first, *others = (role for role in program.inputs if role not in given)
+    if lacking := [role for role in others if not program.inputs[role].optional]:
+        lists = ", ".join(spec.file for spec in program.inputs.values())
+        raise ValueError(f"{where} is no folder with {lists}; or give --{' and --'.join(lacking)} beside it")
+    if os.fspath(where).endswith((".json", ".pt")):  # a speaker index
+        return {name: {first: str(path)} for name, path in read_utterances(where).items()}, {}
+    listed = read_list(where, paths=program.inputs[first].kind != "text")
+    return {name: {first: entry} for name, entry in listed.entries.items()}, listed.problems
 
 
 def require_roles(program: Program, given: Mapping[str, str], *, all_of_them: bool = False) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from data import audio
+from data.writing import require_writable_form
 from models.interfaces import Program
 from models.load import keys_of, load_program
 from running.jobs import Group, Job, Shard, groups, list_jobs, measure, one_job, require_no_input_is_output
@@ -88,7 +88,7 @@ def run_one(setup: Setup, output: Path, options: Options) -> int:
     Raises:
         ValueError, OSError: as ``run_list``.
     """
-    from running._shim import require_writable; require_writable(output)
+    require_writable_form(output)
     program = load_program(setup.recipe(), setup.job, setup.checkpoint)
     jobs = [one_job(program, options.given, output)]
     require_no_input_is_output(jobs, program.inputs)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from data import arrays, audio
+from data.writing import write_parts
 from models.interfaces import Item, Program, Recording, Role
 from models.load import load_program
 from running.jobs import Group, Job
@@ -132,7 +133,7 @@ def _read(role: Role, path: str) -> Recording | np.ndarray | str:
         return arrays.read_tokens(path)
     if role.kind == "array":
         return arrays.read(path)
-    settings = {"sample_rate": round(role.sample_rate)}
+    settings = {"sample_rate": round(role.sample_rate), "channels": role.channels}
     samples = audio.num_samples(path, sample_rate=settings["sample_rate"])
     if not samples:
         raise ValueError(f"{path} holds no samples")
@@ -170,7 +171,7 @@ def write_results(
                     write_array(paths[role], _smallest(np.asarray(value), spec))
     parts = ahead((path, spec, part) for path, spec, value in sounds for part in _parts(value))
     for (path, spec), its_parts in itertools.groupby(parts, key=lambda part: part[:2]):
-        audio.write_parts(path, (part for _, _, part in its_parts), sample_rate=round(spec.sample_rate))
+        write_parts(path, (part for _, _, part in its_parts), sample_rate=round(spec.sample_rate))
     return rows
 
 

@@ -15,7 +15,6 @@ from models.ssl_tokenizer import encode_files
 from tests.toy import RECIPE, REFERENCE, call, flags, settings, write_corpus
 from utils.recipe import Recipe
 
-
 LISTS = REFERENCE / "test"
 
 
