@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -14,6 +15,8 @@ from utils.errors import first_few
 from utils.files import portable, write_text
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus")
+_CONTROL = re.compile("[\0-\x1f\x7f\x85\u2028\u2029\ufeff]")
+_SHOWN = 20  # lines of one error
 _LONGEST_NAME = 255  # bytes of a file's name on the usual disks
 
 
@@ -57,7 +60,7 @@ def read_list(path: str | os.PathLike, *, paths: bool = True) -> Listed:
         ValueError: another encoding than UTF-8, a line with a name alone, a name that occurs twice, or an empty list.
     """
     listed, problems = _parse(path, paths)
-    _raise_for(problems)
+    raise_for(problems)
     return listed
 
 
@@ -68,7 +71,7 @@ def read_scp(path: str | os.PathLike) -> dict[str, Path]:
         OSError, ValueError: as ``read_list``; or an entry is a command, or something else that is not taken as a path.
     """
     listed = read_list(path)
-    _raise_for(listed.problems.values())
+    raise_for(listed.problems.values())
     return {name: Path(entry) for name, entry in listed.entries.items()}
 
 
@@ -109,7 +112,7 @@ def align(
         if extra := names[role] - names[first_role]:
             extra = [name for name in (*tables[role].entries, *tables[role].problems) if name in extra]
             problems.append(f"{lists[role]}: {first_few(extra)} not in {lists[first_role]}")
-    _raise_for(problems)
+    raise_for(problems)
     entries = {role: table.entries for role, table in tables.items()}
     items = [
         (name, {role: table[name] for role, table in entries.items()})
@@ -128,7 +131,7 @@ def read_aligned(
         OSError, ValueError: as ``align``; or an entry is a command, or something else that is not taken as a path.
     """
     aligned = align(lists, optional=optional)
-    _raise_for(aligned.problems.values())
+    raise_for(aligned.problems.values())
     return [(name, {role: Path(path) for role, path in entry.items()}) for name, entry in aligned.items]
 
 
@@ -202,10 +205,10 @@ def _leads_out(name: str) -> bool:
 
 
 def _why_no_file_name(stem: str, suffix: str) -> str | None:
-    if not stem.isprintable():
-        return "it holds characters that cannot be shown"
-    if stem == "." or stem.startswith("-"):
-        return "it would be taken for a folder" if stem == "." else "programs would take it for an option"
+    if _CONTROL.search(stem):
+        return "it holds control characters"
+    if stem == ".":
+        return "it would be a folder"
     if (
         len(stem) > _LONGEST_NAME // 4
         and max(len(os.fsencode(part)) for part in f"{stem}{suffix}".split("/")) > _LONGEST_NAME
@@ -256,6 +259,9 @@ def _parse(path: str | os.PathLike, paths: bool) -> tuple[Listed, list[str]]:
     return Listed(entries, unusable), problems
 
 
-def _raise_for(problems: Collection[str]) -> None:
+def raise_for(problems: Collection[str]) -> None:
+    """One error for all that is wrong with lists, if anything is."""
     if problems:
-        raise ValueError("the lists do not fit together:\n  " + "\n  ".join(problems))
+        lines = list(problems)
+        more = [f"and {len(lines) - _SHOWN} more"] * (len(lines) > _SHOWN)
+        raise ValueError("the lists do not fit together:\n  " + "\n  ".join(lines[:_SHOWN] + more))

@@ -167,20 +167,19 @@ def read_strictly(path: Path) -> np.ndarray:
         [T] float32.
 
     Raises:
-        Problem: it is not, or cannot be read, or is empty or silent.
+        Problem: it is not, cannot be read, holds less than it promises, or can hold no speech: see ``data.audio``.
     """
-    import soundfile as sf
-
     from data import audio
 
     try:
-        wav = audio.read(path)
-        header = sf.info(path)
+        header = audio.header(path)
+        if (header.sample_rate, header.channels) != (SAMPLE_RATE, 1):
+            channels = f"{header.channels} channel{'s' if header.channels > 1 else ''}"
+            raise Problem(
+                f"{path} has {header.sample_rate} Hz and {channels}; {SAMPLE_RATE} Hz and 1 channel are needed"
+            )
+        return audio.require_speech(audio.read(path), path)
+    except Problem:
+        raise
     except (ValueError, OSError) as error:
         raise Problem(str(error)) from error
-    if (header.samplerate, header.channels) != (SAMPLE_RATE, 1):
-        channels = f"{header.channels} channel{'s' if header.channels > 1 else ''}"
-        raise Problem(f"{path} has {header.samplerate} Hz and {channels}; {SAMPLE_RATE} Hz and 1 channel are needed")
-    if not wav.any():
-        raise Problem(f"{path} is silent")
-    return wav
