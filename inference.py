@@ -1,8 +1,7 @@
-"""Run any system of this project: extract a talker from one file or a folder of lists, turn files into tokens, tokens
-into sound, or whatever else its recipe offers, on any number of devices and processes.
+"""Run any system of this project, on any number of devices and processes: extract a talker from one file or a folder of
+lists, turn files into tokens, tokens into sound, or whatever else its recipe offers.
 
-What is finished stays finished: the same command does what is missing. The results do not depend on the number of
-processes.
+What is finished stays finished: the same command does what is missing. The number of processes changes no result.
 """
 
 from __future__ import annotations
@@ -101,20 +100,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, job: str) -> int:
     """Run the recipe's program for a job; returns the exit status: 1 if a file failed."""
-    from running.jobs import Shard
     from running.run import Options, run_list, run_one
+    from running.shard import Shard
     from running.work import Setup
 
     setup = Setup(job, args.config_path, args.ckpt_path, tuple(args.override), args.threads)
     given = {role: getattr(args, role) for role in GIVEN if getattr(args, role) is not None}
-    options = Options(
-        gpus=args.gpus,
-        processes=args.proc,
-        overwrite=args.overwrite,
-        optional=args.save_tokens or args.report,
-        shard=Shard.parse(args.shard),
-        given=given,
-    )
+    keep, shard = args.save_tokens or args.report, Shard.parse(args.shard)
+    options = Options(args.gpus, args.proc, overwrite=args.overwrite, optional=keep, shard=shard, given=given)
     if args.mixture:
         return run_one(setup, Path(args.output), options)
     where = args.scp_dir if job == "extract" else getattr(args, job)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from data.scp import output_path, read_list
 from evaluation.metric import SAMPLE_RATE, Signals
+from running.record import read_journals, read_record
 
 # role -> its list in the folder of lists
 LISTS = {"mixture": "mix_clean.scp", "target": "s1.scp", "enrolment": "aux_s1.scp", "interferer": "s2.scp"}
@@ -160,11 +161,11 @@ def read_signals(item: Item, system: str, *, tolerance: float = 0.0) -> Signals:
     return Signals(output=wavs["output"], target=wavs.get("target"), mixture=wavs.get("mixture"), interferer=interferer)
 
 
-def read_strictly(path: Path) -> np.ndarray:
-    """A file that has to be 16 kHz mono already: a conversion would change what is measured.
+def read_strictly(path: Path, *, rates: Collection[int] = (SAMPLE_RATE,)) -> np.ndarray:
+    """A file that has to be mono, and of one of a few rates, already: a conversion would change what is measured.
 
     Returns:
-        [T] float32.
+        [T] float32 at 16 kHz, which is what all metrics are defined at.
 
     Raises:
         Problem: it is not, cannot be read, holds less than it promises, or can hold no speech: see ``data.audio``.
@@ -173,11 +174,10 @@ def read_strictly(path: Path) -> np.ndarray:
 
     try:
         header = audio.header(path)
-        if (header.sample_rate, header.channels) != (SAMPLE_RATE, 1):
+        if header.sample_rate not in rates or header.channels != 1:
             channels = f"{header.channels} channel{'s' if header.channels > 1 else ''}"
-            raise Problem(
-                f"{path} has {header.sample_rate} Hz and {channels}; {SAMPLE_RATE} Hz and 1 channel are needed"
-            )
+            needed = " or ".join(str(rate) for rate in sorted(set(rates)))
+            raise Problem(f"{path} has {header.sample_rate} Hz and {channels}; {needed} Hz and 1 channel are needed")
         return audio.require_speech(audio.read(path), path)
     except Problem:
         raise

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from models.interfaces import Program, TargetExtractor, fulfils
-from models.programs import Decode, Extract, Resynthesise, Tokenize
+from models.interfaces import Program, TargetExtractor, TokenExtractor, fulfils
+from models.programs import Decode, Extract, Resynthesise, TokenCodec, Tokenize
 from utils.recipe import Recipe
 from utils.seed import make_reproducible
 
@@ -125,6 +125,34 @@ def load_extractor(
     if not fulfils(model, TargetExtractor):
         raise ValueError(f"the model of {config}, a {type(model).__name__}, does not extract")
     return model
+
+
+def load_token_system(
+    recipe: Recipe, checkpoint: str | os.PathLike | None = None, *, device: str | torch.device = "cpu"
+) -> TokenExtractor | TokenCodec:
+    """What turns sound into tokens and back as a recipe's system does, to measure it by them.
+
+    An extractor does so in its own way, without its trained network; of other systems it is the tokenizer and vocoder.
+
+    Raises:
+        ValueError: the recipe's system does not work through tokens, or needs a checkpoint.
+    """
+    if "model" in recipe and _is_general(recipe, "extract"):
+        model = recipe.build("model")["model"]
+        make_reproducible()
+        if not fulfils(model, TokenExtractor):
+            raise ValueError(f"the model of {recipe.path} does not work through tokens")
+        return model.to(device)
+    if not _is_general(recipe, "resynthesise"):
+        raise ValueError(f"{recipe.path} names no tokenizer and vocoder: there are no tokens")
+    program = Resynthesise(**recipe.build("tokenizer", "vocoder"))
+    make_reproducible()
+    if program.checkpoint == "needed" and checkpoint is None:
+        raise ValueError(f"the tokens of {recipe.path} need a checkpoint: -ckpt FILE")
+    if program.checkpoint != "refused" and checkpoint is not None:
+        program.load_checkpoint(_existing(checkpoint))
+    program.to(device)
+    return TokenCodec(tokenizer=program.tokenizer, vocoder=program.vocoder)
 
 
 def _is_general(recipe: Recipe, job: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from models.interfaces import (
+    Extraction,
     Item,
     Recording,
     Role,
@@ -175,6 +176,30 @@ class Resynthesise(SystemProgram):
             {"tokens": tokens, "audio": decoded(self.vocoder, tokens, samples=recording.samples)}
             for tokens, recording in zip(self.tokenizer.encode_files(recordings), recordings, strict=True)
         ]
+
+
+class TokenCodec:
+    """A tokenizer and a vocoder that fit together, for signals in memory.
+
+    Args:
+        tokenizer, vocoder: any; one codec may be both.
+    """
+
+    def __init__(self, *, tokenizer: Tokenizer, vocoder: Vocoder):
+        require_same_format(tokenizer, vocoder)
+        self.tokenizer = tokenizer
+        self.vocoder = vocoder
+
+    def encode(self, wav: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """[T] at the tokenizer's rate -> tokens [N, K] on the CPU."""
+        wav = torch.as_tensor(wav)
+        recording = Recording(lambda start, length: wav[start : start + length], len(wav))
+        return self.tokenizer.encode_files([recording])[0]
+
+    def resynthesise(self, wav: np.ndarray | torch.Tensor) -> Extraction:
+        """[T] -> its tokens, and their sound, [T]."""
+        tokens = self.encode(wav)
+        return Extraction(torch.cat(list(decoded(self.vocoder, tokens, samples=len(wav)))), tokens)
 
 
 def token_facts(tokenizer: Tokenizer) -> dict[str, Any]:

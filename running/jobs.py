@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data import arrays, audio
+from data import arrays, lengths
 from data.scp import align, output_paths, read_list
-from data.utterances import read_utterances
+from data.utterances import list_utterances
 from models.interfaces import Item, Program, Role
+from running.shard import WHOLE, Shard
 
 Entries = tuple[dict[str, dict[str, str]], dict[str, str]]  # name -> role -> file or text; name -> problem
 SHARE = 32  # a group is at most this part of all audio, so that several processes have enough groups to divide
@@ -47,33 +48,6 @@ class Group:
 
     jobs: tuple[Job, ...]
     wanted: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The i-th of n parts of a list, i from 1, each done by a run of its own."""
-
-    index: int = 1
-    count: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """``i/n``.
-
-        Raises:
-            ValueError: it is not of that form.
-        """
-        index, separator, count = text.partition("/")
-        if not separator or not (index.isdecimal() and count.isdecimal()) or not 1 <= int(index) <= int(count):
-            raise ValueError(f"a shard is i/n, with i from 1 to n, got {text!r}")
-        return cls(int(index), int(count))
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
-
-    def has(self, position: int) -> bool:
-        """Whether what stands at a position, counted from 0, is in it."""
-        return position % self.count == self.index - 1
 
 
 def list_jobs(
@@ -146,9 +120,8 @@ def _read_list(program: Program, where: str | os.PathLike, given: Mapping[str, s
     if lacking := [role for role in others if not program.inputs[role].optional]:
         lists = ", ".join(spec.file for spec in program.inputs.values())
         raise ValueError(f"{where} is no folder with {lists}; or give --{' and --'.join(lacking)} beside it")
-    if os.fspath(where).endswith((".json", ".pt")):  # a speaker index
-        return {name: {first: str(path)} for name, path in read_utterances(where).items()}, {}
-    listed = read_list(where, paths=program.inputs[first].kind != "text")
+    kind = program.inputs[first].kind
+    listed = list_utterances(where) if kind == "audio" else read_list(where, paths=kind != "text")
     return {name: {first: entry} for name, entry in listed.entries.items()}, listed.problems
 
 
@@ -195,22 +168,27 @@ def require_no_input_is_output(jobs: Sequence[Job], inputs: Mapping[str, Role]) 
 
 
 def measure(
-    jobs: Sequence[Job], program: Program, known: Callable[[Job], float | None]
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Seconds of every job's first input, and the reasons of those that cannot be read.
+    jobs: Sequence[Job], role: str, spec: Role, *, known: Mapping[str, Sequence[int]]
+) -> tuple[dict[str, float], dict[str, str], dict[str, Sequence[int]]]:
+    """Seconds of an input of every job, by the job's name; the reasons of those that cannot be read; and what to keep.
 
     Args:
-        known: seconds of a job that need not be measured again.
+        role, spec: of the input.
+        known: file -> what an earlier call said to keep: files that have not changed since are not opened again.
     """
-    role, spec = next(iter(program.inputs.items()))
+    paths = {job.name: job.inputs[role] for job in jobs}
+    if spec.kind == "audio":
+        found, broken = lengths.measure(paths.values(), known=known)
+        rate = round(spec.sample_rate)
+        seconds = {name: found[path].at(rate) / rate for name, path in paths.items() if path in found}
+        return seconds, {name: broken[path] for name, path in paths.items() if path in broken}, found
     seconds, broken = {}, {}
-    for job in jobs:
+    for name, path in paths.items():
         try:
-            length = known(job)
-            seconds[job.name] = _seconds(job.inputs[role], spec) if length is None else length
+            seconds[name] = 0.0 if spec.kind == "text" else arrays.rows(path) / (spec.sample_rate or 1.0)
         except (ValueError, OSError) as error:
-            broken[job.name] = str(error)
-    return seconds, broken
+            broken[name] = str(error)
+    return seconds, broken, {}
 
 
 def groups(
@@ -219,7 +197,7 @@ def groups(
     *,
     batch_seconds: float,
     is_done: Callable[[Job], bool],
-    shard: Shard = Shard(),  # noqa: B008: it is frozen
+    shard: Shard = WHOLE,
 ) -> list[Group]:
     """Jobs in groups of up to ``batch_seconds``, the longest first, so that no process is left with it at the end.
 
@@ -253,13 +231,6 @@ def groups(
     mine = [some for position, some in enumerate(together) if shard.has(position)]
     found = [Group(tuple(some), frozenset(job.name for job in some if not is_done(job))) for some in mine]
     return [group for group in found if group.wanted]
-
-
-def _seconds(path: str, role: Role) -> float:
-    if role.kind == "audio":
-        rate = round(role.sample_rate)
-        return audio.num_samples(path, sample_rate=rate) / rate
-    return arrays.rows(path) / (role.sample_rate or 1.0) if role.kind in ("array", "tokens") else 0.0
 
 
 def _texts(roles: Mapping[str, Role], inputs: Mapping[str, str]) -> dict[str, str]:

@@ -7,12 +7,15 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from running.jobs import Job, Shard
+from running.shard import WHOLE, Shard
 from utils.files import write_json
+
+if TYPE_CHECKING:  # imports torch, which evaluation can be without
+    from running.jobs import Job
 
 # What differs between two records, in an error. Digests go by the names of the parts.
 _TITLES = {"codebooks": "choice of codebooks", "sha256": "checkpoint"}
@@ -43,7 +46,7 @@ class RunRecord:
         *,
         settings: Mapping[str, str],
         notes: Mapping[str, Any],
-        shard: Shard,
+        shard: Shard = WHOLE,
     ):
         self.path = path
         self.by = _digest({"made_by": dict(made_by), "settings": dict(settings)})
@@ -90,11 +93,9 @@ class RunRecord:
             return False
         return (line is None or line["by"] == self.by) and all(map(os.path.exists, job.files()))
 
-    def seconds(self, job: Job) -> float | None:
-        """How long a job's first input was found to be, if the file is still the same."""
-        line = self.lines.get(job.name, {})
-        path = next(iter(job.inputs.values()))
-        return line.get("seconds") if line.get("stamp") == stamp(path) else None
+    def lengths(self) -> dict[str, Sequence[int]]:
+        """file -> what ``running.jobs.measure`` said to keep of it."""
+        return {line["file"]: line["length"] for line in self.lines.values() if "length" in line}
 
     def rows(self) -> dict[str, Mapping[str, Any]]:
         """name -> its row, of the results that this system made."""
@@ -132,10 +133,18 @@ class RunRecord:
             content = {**self.notes, **self.made_by, "by": self.by, "settings": dict(self.settings), "runs": runs}
             write_json(self.path, content)
 
-    def add(self, job: Job, *, seconds: float, row: Mapping[str, Any] | None = None) -> None:
-        """A job is done: its files have their names."""
-        line = {"name": job.name, "by": self.by, "seconds": seconds, "stamp": stamp(next(iter(job.inputs.values())))}
-        line |= {} if row is None else {"row": dict(row)}
+    def add(self, job: Job, *, length: Sequence[int] | None = None, row: Mapping[str, Any] | None = None) -> None:
+        """A job is done: its files have their names.
+
+        Args:
+            length: what is to be kept of its first input.
+            row: the result, where it is no file.
+        """
+        line: dict[str, Any] = {"name": job.name, "by": self.by}
+        if length is not None:
+            line |= {"file": next(iter(job.inputs.values())), "length": list(length)}
+        if row is not None:
+            line["row"] = dict(row)
         self.lines[job.name] = line
         self._append(line)
 
@@ -197,15 +206,6 @@ def read_journals(record: Path) -> tuple[dict[str, dict[str, Any]], bool]:
                 except (ValueError, KeyError, AttributeError, TypeError):
                     continue
     return lines, is_strict
-
-
-def stamp(path: str | os.PathLike) -> list[int] | None:
-    """Size and time of change of a file; None where there is none."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return [status.st_size, status.st_mtime_ns]
 
 
 @contextlib.contextmanager

@@ -19,8 +19,9 @@ from tqdm import tqdm
 from data.writing import require_writable_form
 from models.interfaces import Program
 from models.load import keys_of, load_program
-from running.jobs import Group, Job, Shard, groups, list_jobs, measure, one_job, require_no_input_is_output
+from running.jobs import Group, Job, groups, list_jobs, measure, one_job, require_no_input_is_output
 from running.record import RunRecord
+from running.shard import WHOLE, Shard
 from running.work import Outcome, Setup, settle, start, worker
 from utils.distributed import process_devices
 from utils.files import file_digest, write_text
@@ -49,7 +50,7 @@ class Options:
     processes: int | None = None
     overwrite: bool = False
     optional: bool = False
-    shard: Shard = field(default_factory=Shard)
+    shard: Shard = WHOLE
     given: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -142,7 +143,8 @@ def _run(
     record: RunRecord | None,
 ) -> int:
     done_before = {job.name for job in jobs if record and not options.overwrite and record.is_done(job)}
-    durations, broken = measure(jobs, program, record.seconds if record else lambda job: None)
+    role, spec = next(iter(program.inputs.items()))
+    durations, broken, lengths = measure(jobs, role, spec, known=record.lengths() if record else {})
     todo = groups(
         [job for job in jobs if job.name in durations],
         durations,
@@ -170,7 +172,8 @@ def _run(
             outcomes += [outcome] if finished.result else []
             for name in sorted(names - outcome.failed.keys()):
                 if record:
-                    record.add(by_name[name], seconds=durations[name], row=outcome.rows.get(name))
+                    job = by_name[name]
+                    record.add(job, length=lengths.get(job.inputs[role]), row=outcome.rows.get(name))
     made = wanted - failed.keys()
     if made:
         took, audio_seconds = time.perf_counter() - since, sum(durations[name] for name in made)

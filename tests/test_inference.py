@@ -154,7 +154,7 @@ def test_names_with_other_suffixes_folders_and_dots(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("../../escaped.wav", "outside"), ("/escaped.wav", "outside"), ("utt1.flac", "both be written")],
+    [("../../escaped.wav", "outside"), ("/escaped.wav", "outside"), ("utt1.flac", "written to the same file")],
 )
 def test_names_that_cannot_be_outputs(tmp_path, name: str, message: str) -> None:
     scp = tmp_path / "test"

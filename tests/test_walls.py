@@ -11,7 +11,7 @@ import pytest
 
 from tests.toy import ROOT
 
-FOLDERS = ("benchmarks", "data", "evaluation", "models", "modules", "utils")
+FOLDERS = ("benchmarks", "data", "evaluation", "models", "modules", "running", "utils")
 PROGRAMS = ("train", "inference", "evaluate", "demo", "toy")
 # folder -> what of ours it may import beside itself
 ALLOWED = {
@@ -19,8 +19,9 @@ ALLOWED = {
     "utils": set(),
     "models": {"modules", "utils"},
     "data": {"utils", "modules.frames"},
-    "benchmarks": {"data", "models", "modules", "utils"},
-    "evaluation": {"data", "models.interfaces", "modules", "utils"},
+    "running": {"data", "models.interfaces", "models.load", "utils"},
+    "benchmarks": {"data", "models", "modules", "running", "utils"},
+    "evaluation": {"data", "models.interfaces", "models.load", "modules", "running", "utils"},
 }
 
 
