@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from utils.precision import DTYPES, autocast, float32_products, require_known
+from utils import precision as module
+from utils.precision import DTYPES, autocast, float32_products, require_known, resolve_precision
 
 CPU = torch.device("cpu")
 PRODUCTS = {"fp32": "ieee", "tf32": "tf32", "bf16": "ieee", "fp16": "ieee"}
@@ -93,5 +94,31 @@ def test_on_a_cpu_tf32_is_fp32() -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(ValueError, match="one of fp32, tf32, bf16, fp16, got 'fp8'"):
+    with pytest.raises(ValueError, match="one of fp32, tf32, bf16, fp16, auto, got 'fp8'"):
         require_known("fp8")
+    with pytest.raises(ValueError, match="fp8"):
+        resolve_precision("fp8", "cpu")
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_is_what_the_device_multiplies(monkeypatch, native: bool) -> None:
+    monkeypatch.setattr(module, "multiplies", lambda dtype, device: native or dtype == torch.float32)
+    require_known("auto")
+    became = "bf16" if native else "fp32"
+    assert resolve_precision("auto", "cpu") == became
+    x = torch.ones(2, 2)
+    with autocast(CPU, "auto"):
+        assert (x @ x).dtype == DTYPES[became]
+    assert [resolve_precision(name, CPU) for name in DTYPES] == list(DTYPES)
+
+
+def test_an_emulated_precision_is_said_once(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(module, "multiplies", lambda dtype, device: dtype == torch.float32)
+    module._warn_of_emulation.cache_clear()
+    for _ in range(2):
+        resolve_precision("bf16", "cpu")
+        resolve_precision("fp32", "cpu")
+    assert [record.message for record in caplog.records] == [
+        "precision bf16 is emulated here: this CPU has no instructions for it, and fp32 is faster (auto chooses)"
+    ]
+    module._warn_of_emulation.cache_clear()
