@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from utils.machine import device_name
+from utils.machine import available_cores, device_name
 from utils.seed import make_reproducible
 
 
@@ -39,7 +38,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--device", default="cpu", help="cpu or cuda:0 (%(default)s)")
     made.add_argument("--toy", action="store_true", help="toy sizes, in seconds")
-    made.add_argument("--threads", type=int, default=os.cpu_count(), help="on the CPU (%(default)s)")
+    made.add_argument("--threads", type=int, default=available_cores(), help="on the CPU (%(default)s)")
     made.add_argument("--repeats", type=int, default=5, help="of each measurement; the median counts (%(default)s)")
     return made
 

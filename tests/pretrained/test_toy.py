@@ -20,8 +20,8 @@ from models.released import read_kmeans, read_vocoder, write_kmeans, write_relea
 from models.unit_hifigan.export import write_released
 from tests.toy import ROOT
 from toy import enrolments_of_interferers
+from utils.files import file_digest
 from utils.recipe import Recipe
-from utils.run_record import file_digest
 
 TOY = ROOT / "pretrained/toy"
 RECIPE = ROOT / "config/toy/tselm.yaml"
