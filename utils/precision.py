@@ -16,15 +16,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 from collections.abc import Iterator
 
 import torch
 
-from utils.machine import multiplies
-
 # tf32: tensors are float32, and CUDA rounds what enters a product or a convolution to 10 bits of mantissa.
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 AUTO = "auto"
+# What torch.cpu.get_capabilities() calls the instructions for products in them. Those of x86; none is known elsewhere.
+_INSTRUCTIONS = {"bf16": ("avx512_bf16", "amx_bf16"), "fp16": ("avx512_fp16", "amx_fp16")}
+_CUDA_CAPABILITY = {"bf16": (8, 0), "fp16": (7, 0)}  # from which on tensor cores multiply them
+# Of oneDNN's names for instruction sets, those without products of bf16. The variables set the most that it may use;
+# https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html
+_ONEDNN_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+_ONEDNN_BEFORE_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +38,35 @@ def require_known(precision: str) -> None:
     """Raise a ValueError if there is no such precision."""
     if precision != AUTO and precision not in DTYPES:
         raise ValueError(f"precision must be one of {', '.join((*DTYPES, AUTO))}, got {precision!r}")
+
+
+def is_native(precision: str, device: torch.device) -> bool:
+    """Whether a device has instructions for products in ``precision``; else torch emulates them.
+
+    On a CPU also ``ATEN_CPU_CAPABILITY`` and ``ONEDNN_MAX_CPU_ISA``, which keep torch from instructions, are heeded.
+    """
+    if DTYPES[precision] == torch.float32:
+        return True
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= _CUDA_CAPABILITY[precision]
+    if device.type != "cpu":
+        return False
+    found = torch.cpu.get_capabilities()
+    allowed = next((os.environ[name].upper() for name in _ONEDNN_VARIABLES if os.environ.get(name)), "DEFAULT")
+    return (
+        any(found.get(name, False) for name in _INSTRUCTIONS[precision])
+        and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+        and allowed not in _ONEDNN_BEFORE_BF16
+    )
+
+
+def instructions(device: torch.device) -> str:
+    """A device's instruction set, and which precisions it has in hardware, for a line in a report."""
+    if device.type == "cuda":
+        kind = "compute capability {}.{}".format(*torch.cuda.get_device_capability(device))
+    else:
+        kind = torch.backends.cpu.get_cpu_capability()
+    return ", ".join([kind, *(f"{n} {'in hardware' if is_native(n, device) else 'emulated'}" for n in _INSTRUCTIONS)])
 
 
 def resolve_precision(precision: str, device: str | torch.device) -> str:
@@ -49,8 +84,8 @@ def resolve_precision(precision: str, device: str | torch.device) -> str:
     require_known(precision)
     device = torch.device(device)
     if precision == AUTO:
-        return "bf16" if multiplies(torch.bfloat16, device) else "fp32"
-    if not multiplies(DTYPES[precision], device):
+        return "bf16" if is_native("bf16", device) else "fp32"
+    if not is_native(precision, device):
         _warn_of_emulation(precision, device.type)
     return precision
 
