@@ -102,7 +102,7 @@ def encode_files(
     """
     rate, hop = tokenizer.sample_rate, tokenizer.hop_length
     piece, context = (round(seconds * rate / hop) for seconds in (piece_seconds, context_seconds))
-    cutting = Cutting(grid=tokenizer.grid, chunking="aligned", mix_length=0, piece=piece, context=context)
+    cutting = Cutting(grid=tokenizer.grid, piece=piece, context=context)
     pieces = [cut for file, (_, samples) in enumerate(sources) for cut in cutting.cut(samples, file)]
     made: list[list[torch.Tensor]] = [[] for _ in sources]
     for together in _fitting(pieces, samples=tokenizer.grid.samples(cutting.window)):
