@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml import YAMLError
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.loader import Loader
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
@@ -172,7 +173,7 @@ class _NamingLoader(Loader):
             return super().construct_object(node, deep=deep)
         except _Refusal:
             raise
-        except (TypeError, ValueError, ImportError, OSError) as error:
+        except (TypeError, ValueError, ImportError, OSError, YAMLError) as error:
             raise _Refusal(self._names.get(id(node), "recipe"), error) from error
         except Exception as error:
             error.add_note(f"while building {self._names.get(id(node), 'recipe')} of the recipe")
@@ -200,4 +201,6 @@ def _is_placeholder(node: Any) -> bool:
 
 
 def _message(error: BaseException) -> str:
+    if isinstance(error, OSError | YAMLError):
+        return " ".join(str(error).split())
     return ": ".join(str(part) for part in error.args) or type(error).__name__

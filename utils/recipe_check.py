@@ -14,7 +14,7 @@ from typing import Any
 
 from hyperpyyaml.core import recursive_resolve
 
-from utils.recipe_tree import Written, is_lost, is_reference, tag_of
+from utils.recipe_tree import Written, is_circle, is_lost, is_reference, tag_of
 from utils.values import Misfit, fit, is_plain
 
 _REFERENCE = re.compile(r"<([^<>]+)>")
@@ -83,6 +83,8 @@ class Check:
             for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
                 self._visit(value, f"{where}.{key}")
         elif is_reference(node):
+            if is_circle(node, self._tree):
+                self._other.append(f"{where} refers to itself: {node.value}")
             for target in _REFERENCE.findall(node.value):
                 if is_lost(self._tree, target):
                     self._missing.setdefault(target, []).append(where)
@@ -123,9 +125,7 @@ class Check:
     def _value(self, node: Any) -> tuple[Any, str | None]:
         """What a node stands for, and the key that it refers to, directly or not, where that holds it."""
         source = None
-        for _ in range(20):  # a circle is found when it is built
-            if not is_reference(node) or tag_of(node) == "!copy":
-                break
+        while is_reference(node) and tag_of(node) == "!ref" and not is_circle(node, self._tree):
             targets = _REFERENCE.findall(node.value)
             if any("." in target or is_lost(self._tree, target) for target in targets):
                 break

@@ -14,6 +14,7 @@ from ruamel.yaml.scalarfloat import ScalarFloat
 from ruamel.yaml.tag import Tag
 
 _REFERENCE = re.compile(r"<([^<>\[\]. ]+)[^<>]*>")
+_LONGEST = 20  # references that follow each other; more are a circle
 _TUPLE = re.compile(r"\(.*\)")
 
 
@@ -71,14 +72,25 @@ def merge(into: Any, changes: Mapping[str, Any], tree: Mapping[str, Any]) -> Non
 
 def block_at(node: Any, tree: Mapping[str, Any]) -> Any:
     """What a node is, or what it refers to as a whole."""
-    for _ in range(20):
-        target = re.fullmatch(r"<([^<>.]+)>", node.value) if is_reference(node) and tag_of(node) == "!ref" else None
+    for _ in range(_LONGEST):
+        target = _whole_target(node)
         if target is None:
             break
         node = tree
-        for part in target[1].replace("]", "").split("["):
+        for part in target.replace("]", "").split("["):
             node = node.get(part) if isinstance(node, Mapping) else None
     return node
+
+
+def is_circle(node: Any, tree: Mapping[str, Any]) -> bool:
+    """Whether a node refers to itself, through others."""
+    return _whole_target(block_at(node, tree)) is not None
+
+
+def _whole_target(node: Any) -> str | None:
+    """``a[b]`` of ``!ref <a[b]>``; None for anything else, such as arithmetic or an attribute."""
+    found = re.fullmatch(r"<([^<>.]+)>", node.value.strip()) if tag_of(node) == "!ref" and is_reference(node) else None
+    return found[1] if found else None
 
 
 def tag_of(node: Any) -> str:
