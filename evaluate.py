@@ -32,7 +32,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "-scp",
         "--scp_dir",
         metavar="DIR",
-        help="folder with s1.scp, the targets, mix_clean.scp, aux_s1.scp, s2.scp as far as there are; or a list of targets",
+        help="folder with mix_clean.scp, s1.scp, aux_s1.scp, and s2.scp if any; or a list of targets alone",
     )
     add("--output", metavar="DIR", help="folder of the extracted files; with --compare, where the comparison is kept")
     add("--compare", nargs="+", metavar="DIR", help="compare evaluated folders with the first of them, file by file")

@@ -104,7 +104,7 @@ def encode_files(
     """
     rate, hop = tokenizer.sample_rate, tokenizer.hop_length
     piece, context = (round(seconds * rate / hop) for seconds in (piece_seconds, context_seconds))
-    cutting = Cutting(grid=tokenizer.grid, chunking="aligned", mix_length=0, piece=piece, context=context)
+    cutting = Cutting(grid=tokenizer.grid, piece=piece, context=context)
     pieces = [cut for file, recording in enumerate(recordings) for cut in cutting.cut(recording.samples, file)]
     made: list[list[torch.Tensor]] = [[] for _ in recordings]
     device = next(tokenizer.buffers()).device

@@ -10,7 +10,7 @@ import torch
 from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
 from torch.nn.utils import parametrize
 
-from models.released import read_vocoder
+from models.unit_hifigan.files import read_vocoder
 from modules.frozen import Frozen
 from utils.checkpoint import flatten, load, load_tensors, require_same
 

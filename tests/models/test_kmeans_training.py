@@ -16,9 +16,9 @@ from sklearn.cluster import MiniBatchKMeans, kmeans_plusplus
 
 from models.kmeans.centre_descent import CentreDescent
 from models.kmeans.codebooks import Codebooks, histogram, perplexity, usage
+from models.kmeans.files import read_kmeans, write_kmeans
 from models.kmeans.seeding import plus_plus, sample_frames
 from models.kmeans.task import LayerKMeans
-from models.released import read_kmeans, write_kmeans
 from modules.frames import FrameGrid
 from modules.frozen import Frozen
 from modules.kmeans import NearestCentroid

@@ -22,9 +22,9 @@ from speechbrain.lobes.models.HifiGAN import (
     UnitHifiganGenerator,
 )
 
-from models.released import read_vocoder
 from models.unit_hifigan.discriminators import Discriminators
 from models.unit_hifigan.export import generator_arguments
+from models.unit_hifigan.files import read_vocoder
 from models.unit_hifigan.task import TokenVocoding
 from models.unit_hifigan.vocoder import MISSING, UnitHifiGAN, load_vocoder
 from modules.losses import feature_matching_loss, lsgan_discriminator_loss, lsgan_generator_loss

@@ -5,7 +5,7 @@ import torch
 from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
 
 from models.interfaces import Vocoder, fulfils, require_same_format
-from models.released import read_vocoder
+from models.unit_hifigan.files import read_vocoder
 from models.unit_hifigan.vocoder import MISSING, UnitHifiGAN, load_vocoder
 from tests.toy import LAYERS, REFERENCE, expected
 

@@ -16,8 +16,9 @@ from data.scp import read_scp
 from evaluation.card import weights
 from evaluation.signal_metrics import log_mel
 from models.interfaces import TargetExtractor
-from models.released import read_kmeans, read_vocoder, write_kmeans, write_released_kmeans
+from models.kmeans.files import read_kmeans, write_kmeans, write_released_kmeans
 from models.unit_hifigan.export import write_released
+from models.unit_hifigan.files import read_vocoder
 from tests.toy import ROOT
 from toy import enrolments_of_interferers
 from utils.files import file_digest
