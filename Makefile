@@ -25,7 +25,7 @@ lint: venv
 	$(BIN)/ruff format --check .
 
 demo: venv-eval
-	$(BIN)/python demo.py
+	$(BIN)/python -m pretrained.demo
 
 toy: venv-eval
-	$(BIN)/python toy.py
+	$(BIN)/python -m pretrained.toy.make

@@ -24,7 +24,7 @@ PRIVATE = {
     "torch._weight_norm": "models/released_checkpoint.py",
     "torch.optim.AdamW._step_supports_amp_scaling": "utils/descent.py",
     "torch.utils._python_dispatch": "tests/no_sync.py",
-    "transformers.models.wavlm.modeling_wavlm.WavLMModel._mask_hidden_states": "benchmarks/awake.py",
+    "transformers.models.wavlm.modeling_wavlm.WavLMModel._mask_hidden_states": "pretrained/toy/awake.py",
     "torchmetrics.functional.audio.nisqa._NISQADIM": "evaluation/nisqa.py",
     "torchmetrics.functional.audio.nisqa._get_librosa_melspec": "evaluation/nisqa.py",
     "torchmetrics.functional.audio.nisqa._segment_specs": "evaluation/nisqa.py",

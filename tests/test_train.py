@@ -210,7 +210,7 @@ def test_one_batch_is_overfitted(tmp_path, corpus) -> None:
     assert error < 5
 
 
-@pytest.mark.parametrize("program", ["train.py", "inference.py", "demo.py"])
+@pytest.mark.parametrize("program", ["train.py", "inference.py", "evaluate.py", "pretrained/demo.py"])
 def test_help_says_what_it_is_for(program: str) -> None:
-    done = run(program, "--help")
+    done = call(program, "--help")
     assert done.returncode == 0 and "--help" in done.stdout and len(done.stdout.splitlines()) > 8

@@ -106,7 +106,7 @@ class Done:
 
 def call(program: str, *command: object) -> Done:
     """The same in this process, which saves the imports, for what needs no process of its own."""
-    main = importlib.import_module(program.removesuffix(".py")).main
+    main = importlib.import_module(program.removesuffix(".py").replace("/", ".")).main
     threads, handlers, environment = torch.get_num_threads(), list(logging.root.handlers), dict(os.environ)
     stdout, stderr = io.StringIO(), io.StringIO()
     try:
