@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: venv venv-eval demo toy test lint
+.PHONY: venv venv-eval demo toy test test-fast lint
 venv: .venv/done
 venv-eval: .venv/done-eval
 
@@ -19,6 +19,9 @@ venv-eval: .venv/done-eval
 
 test: venv-eval
 	$(BIN)/python -m pytest
+
+test-fast: venv-eval
+	$(BIN)/python -m pytest -m "not slow"
 
 lint: venv
 	$(BIN)/ruff check .

@@ -30,6 +30,7 @@ def tokenize(listed, output, *more, processes: int = 1, **keys):
     return call("inference.py", "--tokenize", listed, *where, *more, *flags(**keys))
 
 
+@pytest.mark.slow
 def test_every_file_has_the_tokens_it_has_alone(tmp_path, corpus, tokenizer) -> None:
     index = corpus["tr_data_scp_path"]
     done = tokenize(index, tmp_path / "a", processes=2)

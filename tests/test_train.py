@@ -51,6 +51,7 @@ def test_what_a_run_leaves(whole) -> None:
     assert len(valid) == 2 and all({"loss", "error", "copy_error", "error_layer_7"} <= line.keys() for line in valid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, corpus, whole, number) -> None:
     arguments = command(tmp_path, corpus, save_interval=1)
@@ -69,6 +70,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, corpus, whole,
     assert sorted(p.name for p in (tmp_path / "ckpt").iterdir()) == ["best.pth", "last.pth"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["gpus", "torchrun"])
 def test_two_processes_equal_one(tmp_path, corpus, how: str) -> None:
     settings = dict(epoch=1, dropout=0.0, num_workers=0, lr=0.00005)

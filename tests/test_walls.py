@@ -96,6 +96,7 @@ def test_every_code_folder_is_a_regular_package() -> None:
             assert (inside / "__init__.py").exists(), inside
 
 
+@pytest.mark.slow
 def test_importing_has_no_effect() -> None:
     """No seed, thread count or device changes, and nothing is printed."""
     modules = [name for name in sources() if name not in PROGRAMS]

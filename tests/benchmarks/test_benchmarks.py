@@ -67,6 +67,7 @@ def test_items_read_by_seeking_are_those_cut_from_whole_files(tmp_path) -> None:
         assert item.keys() == whole.keys() and all(torch.equal(item[name], whole[name]) for name in item)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("ip") is None, reason="two nodes need root and the ip command of iproute2"
 )

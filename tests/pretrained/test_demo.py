@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import pytest
+
 from tests.toy import call, run
 
 
+@pytest.mark.slow
 def test_it_runs_to_its_end_with_the_shipped_weights(tmp_path) -> None:
     done = run(
         "-m", "pretrained.demo", "--output", tmp_path, "--mixtures", "2", "--hours", "0.01", "--steps", "1", timeout=600

@@ -67,6 +67,7 @@ SMALL = {
 SMALL["tselm_awake"] = SMALL["tselm"]
 
 
+@pytest.mark.slow
 def test_every_recipe_trains_and_all_is_packed_at_a_small_size(tmp_path) -> None:
     """From their real files, by the one command. What follows, the measurements, is tested part by part."""
     changes = [text for recipe, keys in SMALL.items() for key in keys for text in ("--override", f"{recipe}:{key}")]

@@ -77,6 +77,7 @@ def test_a_model_that_is_not_there_is_unavailable(kind, tmp_path, monkeypatch) -
         kind(source=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_the_process_that_makes_metrics_stays_small(ssl, xvector, whisper, nisqa_tar) -> None:
     code = f"""
 import pickle, sys

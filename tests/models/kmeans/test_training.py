@@ -72,6 +72,7 @@ def test_the_log_tells_inertia_usage_and_perplexity(whole) -> None:
     assert valid[0]["inertia"] == pytest.approx(sum(layers) / 6)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, corpus, whole) -> None:
     """And centres without frames were moved after the break."""
     arguments = command(tmp_path, corpus, num_workers=1, save_interval=1)
@@ -88,6 +89,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, corpus, whole)
     assert saved(whole)["codebooks.reseeded"] > moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["processes", "micro-batches"])
 def test_two_processes_or_micro_batches_equal_one(tmp_path, corpus, whole, how: str) -> None:
     if how == "processes":

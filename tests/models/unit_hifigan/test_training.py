@@ -112,6 +112,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, data) -> None
             assert all(torch.equal(a[i][m], b[i][m]) for i in a for m in ("exp_avg", "exp_avg_sq", "step"))
 
 
+@pytest.mark.slow
 def test_killed_and_continued_it_ends_with_the_same_weights(tmp_path, data) -> None:
     """From the command line, by a signal that nothing can catch."""
     assert call(*command(tmp_path / "whole", **data)).returncode == 0
@@ -124,6 +125,7 @@ def test_killed_and_continued_it_ends_with_the_same_weights(tmp_path, data) -> N
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path, data) -> None:
     """To a hundredth of the way that the weights have gone.
 
