@@ -81,7 +81,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, corpus, whole)
     state = torch.load(tmp_path / "ckpt/last.pth", weights_only=True)["state"]["progress"]
     assert 1 <= state["step"] < 8
     moved = saved(tmp_path)["codebooks.reseeded"]
-    done = run(*arguments)
+    done = call(*arguments)
     assert done.returncode == 0 and "continuing from" in done.stdout + done.stderr, done.stderr
     for name in ("last", "best"):
         a, b = saved(whole, name), saved(tmp_path, name)
@@ -89,8 +89,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, corpus, whole)
     assert saved(whole)["codebooks.reseeded"] > moved
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["processes", "micro-batches"])
+@pytest.mark.parametrize("how", [pytest.param("processes", marks=pytest.mark.slow), "micro-batches"])
 def test_two_processes_or_micro_batches_equal_one(tmp_path, corpus, whole, how: str) -> None:
     if how == "processes":
         done = run(*command(tmp_path, corpus, gpus="[cpu, cpu]"))
