@@ -51,6 +51,11 @@ class Recording:
     read: Callable[[int, int], np.ndarray | torch.Tensor]
     samples: int
 
+    @classmethod
+    def of(cls, wav: np.ndarray | torch.Tensor) -> Recording:
+        """A signal that is in memory, [T] or [C, T]."""
+        return cls(lambda start, length: wav[..., start : start + length], wav.shape[-1])
+
     def whole(self) -> np.ndarray | torch.Tensor:
         """All of it."""
         return self.read(0, self.samples)

@@ -192,9 +192,7 @@ class TokenCodec:
 
     def encode(self, wav: np.ndarray | torch.Tensor) -> torch.Tensor:
         """[T] at the tokenizer's rate -> tokens [N, K] on the CPU."""
-        wav = torch.as_tensor(wav)
-        recording = Recording(lambda start, length: wav[start : start + length], len(wav))
-        return self.tokenizer.encode_files([recording])[0]
+        return self.tokenizer.encode_files([Recording.of(wav)])[0]
 
     def resynthesise(self, wav: np.ndarray | torch.Tensor) -> Extraction:
         """[T] -> its tokens, and their sound, [T]."""

@@ -41,6 +41,7 @@ def one_process(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_published_chunking_gives_the_references_waveforms(tmp_path, variant: str) -> None:
     done = extract(tmp_path, processes=2, chunking="published", **VARIANTS[variant])
@@ -52,6 +53,7 @@ def test_published_chunking_gives_the_references_waveforms(tmp_path, variant: st
         np.testing.assert_allclose(wav, want, atol=1e-4 + 1 / 32768)  # 16-bit files
 
 
+@pytest.mark.slow
 def test_the_results_do_not_depend_on_the_number_of_processes(tmp_path, one_process) -> None:
     """In the published code the enrolment was cut at random, so two runs differed."""
     assert extract(tmp_path, processes=3).returncode == 0
@@ -110,6 +112,7 @@ def test_outputs_of_another_system_are_not_mixed_with_these(tmp_path, one_proces
     assert record["checkpoint"].endswith("tselm.pth") and len(record["sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_half_file_and_the_rest_can_be_done(tmp_path, one_process) -> None:
     where = ("-config", "config/tselm_l.yaml", "-ckpt", REFERENCE / "tselm.pth", "--output", tmp_path, "-gpus", "cpu")
     arguments = ["inference.py", "-scp", REFERENCE / "test", *where, "-proc", 2, *flags()]
@@ -127,6 +130,7 @@ def test_ctrl_c_leaves_no_half_file_and_the_rest_can_be_done(tmp_path, one_proce
         assert (tmp_path / f"{utterance}.wav").read_bytes() == (one_process / f"{utterance}.wav").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_bad_file_fails_alone(tmp_path) -> None:
     scp = tmp_path / "test"
     shutil.copytree(REFERENCE / "test", scp)

@@ -33,6 +33,7 @@ def tokenize(listed, output, *more, processes: int = 1, **keys):
     return call("inference.py", "--tokenize", listed, *where, *more, *flags(**keys))
 
 
+@pytest.mark.slow
 def test_every_file_has_the_tokens_it_has_alone(tmp_path, corpus, tokenizer) -> None:
     index = corpus["tr_data_scp_path"]
     done = tokenize(index, tmp_path / "a", processes=2)
@@ -106,10 +107,8 @@ def test_long_files_in_windows_and_short_ones_together(tokenizer) -> None:
     wav = torch.from_numpy(sf.read(REFERENCE / "test/mix_clean/utt0.wav", dtype="float32")[0])
     long = torch.cat([wav] * 3)
 
-    def recording(signal):
-        return Recording(lambda start, length: signal[start : start + length].numpy(), len(signal))
-
-    whole = tokenizer.encode_files([recording(wav), recording(long)])
-    cut = encode_files(tokenizer, [recording(wav), recording(long)], piece_seconds=2.0, context_seconds=1.0)
+    recordings = [Recording.of(wav), Recording.of(long)]
+    whole = tokenizer.encode_files(recordings)
+    cut = encode_files(tokenizer, recordings, piece_seconds=2.0, context_seconds=1.0)
     assert [len(x) for x in cut] == [len(x) for x in whole] == [-(-len(x) // 320) for x in (wav, long)]
     assert (cut[1] == whole[1]).float().mean() > 0.5

@@ -198,6 +198,7 @@ def test_it_is_an_extractor(aligned) -> None:
     assert fulfils(aligned, TargetExtractor)
 
 
+@pytest.mark.slow
 def test_float32_is_true_float32_also_after_speechbrain_is_imported() -> None:
     """It allows TF32 everywhere as it is imported, which was after this project had forbidden it."""
     code = """
