@@ -24,6 +24,7 @@ from __future__ import annotations
 import copy
 import io
 import os
+import pydoc
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,11 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from utils.recipe_check import Check, hint
 from utils.recipe_overrides import override, parse_overrides
-from utils.recipe_tree import dump, read, references, settle_scalars, tag_of
+from utils.recipe_tree import block_at, dump, read, references, settle_scalars, tag_of
 
 # What programs ask for; every other key of a recipe is there for one of these.
-ROOTS = ("seed", "gpus", "tokenizer", "model", "task", "train_data", "valid_data", "trainer")
+JOBS = ("extract", "tokenize", "decode", "resynthesise", "score", "continue")
+ROOTS = ("seed", "gpus", "tokenizer", "vocoder", "model", *JOBS, "task", "train_data", "valid_data", "trainer")
 _MISSING = "!PLACEHOLDER"
 
 
@@ -95,6 +97,22 @@ class Recipe:
         except (TypeError, ValueError, ImportError) as error:
             raise ValueError(f"{self.path}: {_message(error)}") from error
         return {name: built[name] for name in names}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tree
+
+    def constructor(self, name: str) -> Any:
+        """The class or function that makes the object under a name, which is not built; None for a plain value.
+
+        Raises:
+            ValueError: there is no such class or function.
+        """
+        kind, _, path = tag_of(block_at(self._tree[name], self._tree)).partition(":")
+        if kind not in ("!new", "!name", "!apply"):
+            return None
+        if (found := pydoc.locate(path)) is None:
+            raise ValueError(f"{self.path}: {name} names {path}, and there is no such class or function")
+        return found
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value under one name, built if it is an object; ``default`` if the recipe has no such key."""

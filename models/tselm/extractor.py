@@ -17,6 +17,7 @@ from models.tselm.front_end import FrontEnd, require_network_fits
 from models.tselm.network import TSELM
 from models.tselm.signals import Signal, as_batch, as_row, signals
 from modules.cutting import Cutting, Piece, batches
+from modules.frozen import tensor_digest
 from utils import checkpoint
 from utils.ahead import ahead
 from utils.precision import autocast, require_known
@@ -80,6 +81,7 @@ class Extractor(nn.Module):
         self.grid = front_end.grid
         self.sample_rate: int = tokenizer.sample_rate
         self.regi_length = regi_length
+        self.batch_seconds = batch_seconds
         self.batch_samples = round(batch_seconds * self.sample_rate)
         frame_rate = self.sample_rate / self.grid.hop
         self.mix_length = mix_length
@@ -119,6 +121,11 @@ class Extractor(nn.Module):
             if self.network.mix_continuous:  # a released file holds the table that this mode does not use
                 tensors.pop("network.mixture_embedding.table.weight", None)
         checkpoint.load_tensors({"network": self.network}, tensors, path)
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the weights of each part."""
+        parts = {"network": tensor_digest(self.network.state_dict())}
+        return parts | {"tokenizer": self.tokenizer.digest(), "vocoder": self.vocoder.digest()}
 
     def extract(self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray) -> torch.Tensor:
         """The enrolled talker's speech.

@@ -419,6 +419,7 @@ def test_a_checkpoint_is_the_same_after_conversion(tmp_path, capsys, path):
     assert lines[0].split()[-1] == again[0].split()[-1]  # the digest depends on the content alone
 
 
+@pytest.mark.slow
 def test_the_command_line_in_a_process_of_its_own(tmp_path):
     def run(*arguments):
         command = [sys.executable, "-m", "models.released", *map(str, arguments)]

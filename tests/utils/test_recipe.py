@@ -143,6 +143,7 @@ def test_the_text_holds_what_was_built(base) -> None:
     assert "other_path" in read(base).text()
 
 
+@pytest.mark.slow
 def test_a_tuple_stays_one_after_another_recipe_was_built(tmp_path) -> None:
     """HyperPyYAML changes ruamel.yaml for the whole process: what was read before is then written otherwise."""
     code = (

@@ -1,4 +1,4 @@
-"""The whole system on a CPU, with the toy weights of pretrained/toy: `make demo`, or `python demo.py --help`.
+"""The whole system on a CPU, with the toy weights: `make demo`, or `python -m pretrained.demo --help`.
 
 Makes mixtures of synthetic voices and sentences that the weights have not heard, extracts them with two processes,
 and evaluates what came out between its floor, the mixture, and its ceiling, the target's own tokens through the

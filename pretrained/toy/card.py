@@ -12,8 +12,8 @@ from evaluation.curves import curves_svg
 from evaluation.examples import read_median
 from evaluation.media import draw_spectrograms
 from evaluation.summary import table
+from running.record import read_record
 from utils.files import file_digest, write_text
-from utils.run_record import read_record
 
 # name -> folder, metric, what it is, in percent or not
 TRAININGS = {
@@ -30,7 +30,7 @@ def write_card(release: Path, folder: Path) -> None:
 
     Args:
         release: the files that are shipped.
-        folder: where toy.py made them: stages.json, the logs, the evaluations.
+        folder: where make.py made them: stages.json, the logs, the evaluations.
     """
     logs = {name: read_log(folder / where / "log/metrics.jsonl") for name, (where, _, _) in TRAININGS.items()}
     for name, (where, metric, what) in TRAININGS.items():
@@ -188,8 +188,8 @@ def file_rows(release: Path) -> list[list[str]]:
 
 
 def weights(release: Path) -> list[Path]:
-    """The shipped files, but for the card, its pictures and the logs."""
-    told = (".md", ".svg", ".png", ".jsonl")
+    """The shipped files, but for the card, its pictures, the logs and the code that makes them."""
+    told = (".md", ".svg", ".png", ".jsonl", ".py", ".pyc")
     return sorted(path for path in release.rglob("*") if path.is_file() and path.suffix not in told)
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-import toy
 from models import load_extractor
-from tests.toy import ROOT, run
+from pretrained.toy import make as toy
+from tests.processes import descendants, is_alive, wait_for
+from tests.toy import ENVIRONMENT, ROOT, call, settings, write_corpus
 
 
 def test_the_interferer_is_enrolled_with_another_file_in_which_it_is_the_target() -> None:
@@ -40,7 +46,7 @@ def test_a_stage_is_done_once_and_its_time_is_kept(tmp_path) -> None:
 
 
 def test_an_unknown_stage_is_named(tmp_path) -> None:
-    done = run("toy.py", "--output", tmp_path, "--until", "encodr")
+    done = call("pretrained/toy/make.py", "--output", tmp_path, "--until", "encodr")
     assert done.returncode == 2 and "encodr" in done.stderr and "encoder" in done.stderr
     assert not list(tmp_path.iterdir())
 
@@ -61,12 +67,20 @@ SMALL = {
 SMALL["tselm_awake"] = SMALL["tselm"]
 
 
-def test_every_recipe_trains_and_all_is_packed_at_a_small_size(tmp_path) -> None:
+def in_this_process(*command: object) -> None:
+    """As utils.commands.run, without starting Python each time."""
+    name, *arguments = map(str, command[1:] if command[0] == "-m" else command)
+    done = call(name if name.endswith(".py") else name.replace(".", "/"), *arguments)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_every_recipe_trains_and_all_is_packed_at_a_small_size(tmp_path, monkeypatch) -> None:
     """From their real files, by the one command. What follows, the measurements, is tested part by part."""
+    monkeypatch.setattr(toy, "run", in_this_process)
     changes = [text for recipe, keys in SMALL.items() for key in keys for text in ("--override", f"{recipe}:{key}")]
-    done = run(
-        "toy.py", "--output", tmp_path, "--hours", "0.01", "--gpus", "cpu", "--until", "pack", *changes, timeout=900
-    )
+    size = ("--hours", "0.01", "--gpus", "cpu", "--until", "pack")
+    done = call("pretrained/toy/make.py", "--output", tmp_path, *size, *changes)
     assert done.returncode == 0, done.stderr
     stages = json.loads((tmp_path / "stages.json").read_text())
     assert list(stages)[-1] == "pack" and all(stage["done"] for stage in stages.values())
@@ -79,3 +93,38 @@ def test_every_recipe_trains_and_all_is_packed_at_a_small_size(tmp_path) -> None
         overrides=[f"{key}={tmp_path}/release/{part}" for key, part in toy.PARTS.items()] + SMALL["tselm"][3:],
     )
     assert extractor.extract(torch.randn(16000), torch.randn(32000)).shape == (16000,)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="a process is told of its parent's end by Linux alone")
+def test_killing_the_toys_making_does_not_leave_the_training_alive(tmp_path) -> None:
+    """Nor the processes that the training itself has started, and the training saves."""
+    layers = "[1, 3, 7, 12, 18, 23]"
+    small = [
+        *settings(),
+        f"ssl_layers={layers}",
+        f"vocoder_layers={layers}",
+        "mix_length=8080",
+        "regi_length=8080",
+        "num_workers=0",
+    ]
+    changes = [f"tselm:{text}" for text in (*small, "epoch=100000", "epoch_num=8", "batch_size=4", "batch_size_eval=2")]
+    lists = {key: str(path) for key, path in write_corpus(tmp_path).items()}
+    code = (
+        "from pathlib import Path; from pretrained.toy.make import Toy\n"
+        f"Toy(Path({str(tmp_path)!r}), hours=1, gpus='[cpu, cpu]', changes={changes}).train('tselm', **{lists})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, start_new_session=True)
+    last, below = tmp_path / "tselm/ckpt/last.pth", []
+    try:
+        wait_for(lambda: last.exists() or process.poll() is not None, seconds=300)
+        below = descendants(process.pid)
+        assert len(below) >= 3  # the training, and its two processes
+        process.kill()
+        process.wait(120)
+        wait_for(lambda: not any(map(is_alive, below)), seconds=120)
+    finally:
+        for pid in {*below, *descendants(process.pid), process.pid}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert "stopped and saved" in (tmp_path / "tselm/log/train.log").read_text()

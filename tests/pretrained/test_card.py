@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile as sf
 
-from evaluation.card import TRAININGS, read_log, write_card
+from pretrained.toy.card import TRAININGS, read_log, write_card
 from tests.report import column, voice
 from utils.files import file_digest
 
@@ -26,7 +26,7 @@ def write_log(folder: Path, lines: list[dict]) -> None:
 
 @pytest.fixture
 def made(tmp_path) -> tuple[Path, Path]:
-    """What toy.py leaves, made up: (release, folder)."""
+    """What make.py leaves, made up: (release, folder)."""
     release, folder = tmp_path / "release", tmp_path / "made"
     for name in ("wavlm/model.safetensors", "tselm.pth"):
         (release / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """The toy system from nothing: voices, encoder, codebooks, vocoder and TSELM, trained, measured and packed with a card.
 
-`make toy`, or `python toy.py --help`. It takes hours on a CPU. What is finished stays finished: after Ctrl-C, or a
-kill, the same command goes on, and ends with the same weights. What is in pretrained/toy was made by it.
+`make toy`, or `python -m pretrained.toy.make --help`, from the project's root. It takes hours on a CPU. What is
+finished stays finished: after Ctrl-C, or a kill, the same command goes on, and ends with the same weights. The weights
+that lie beside this file were made by it.
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ class Toy:
         write_json(self.folder / "subsets.json", subset_stoi(self.release, files))
 
     def write_card(self) -> None:
-        from evaluation.card import write_card
+        from pretrained.toy.card import write_card
 
         write_card(self.release, self.folder)
 
@@ -255,7 +256,7 @@ def subset_stoi(parts: Path, files: list[Path]) -> list[dict[str, object]]:
     from pystoi import stoi
 
     from data import audio
-    from models.ssl_tokenizer import encode_files
+    from models.interfaces import Recording
     from models.unit_hifigan.vocoder import MISSING
     from utils.recipe import Recipe
 
@@ -263,10 +264,7 @@ def subset_stoi(parts: Path, files: list[Path]) -> list[dict[str, object]]:
     built = recipe.build("tokenizer", "vocoder", "ssl_layers")
     tokenizer, vocoder, layers = built["tokenizer"], built["vocoder"], built["ssl_layers"]
     speech = [audio.read(path) for path in files]
-    tokens = [
-        encode_files(tokenizer, [(lambda start, length, wav=wav: wav[start : start + length], len(wav))], device="cpu")
-        for wav in speech
-    ]
+    tokens = [tokenizer.encode_files([Recording.of(wav)]) for wav in speech]
     rows = []
     for size in range(len(layers), 0, -1):
         for chosen in itertools.combinations(range(len(layers)), size):
