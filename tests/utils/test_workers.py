@@ -39,6 +39,7 @@ def start(device: torch.device, offset: int):
     return work
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 3])
 def test_every_job_is_done_once(processes: int) -> None:
     done = list(run_jobs(list(range(8)), start, [CPU] * processes, 100))
@@ -47,6 +48,7 @@ def test_every_job_is_done_once(processes: int) -> None:
     assert (os.getpid() in {f.result[1] for f in done}) == (processes == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_job_that_fails_fails_alone(processes: int) -> None:
     done = {f.job: f for f in run_jobs([1, 13, 14, 2], start, [CPU] * processes, 0)}
@@ -54,22 +56,26 @@ def test_a_job_that_fails_fails_alone(processes: int) -> None:
     assert done[1].error is None and done[2].error is None
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_reported_with_its_job_and_the_others_go_on() -> None:
     done = {f.job: f for f in run_jobs([15, 1, 2, 3], start, [CPU] * 2, 0)}
     assert "exit status 7" in done[15].error
     assert all(done[job].error is None for job in (1, 2, 3))
 
 
+@pytest.mark.slow
 def test_a_job_whose_process_died_is_tried_once_more(tmp_path) -> None:
     done = {f.job: f for f in run_jobs([tmp_path / "a", 1, 2], start, [CPU] * 2, 0)}
     assert done[tmp_path / "a"].error is None and len(done) == 3
 
 
+@pytest.mark.slow
 def test_when_every_process_dies_they_are_replaced(tmp_path) -> None:
     jobs = [tmp_path / "a", tmp_path / "b", 1, 2]
     assert [f.error for f in run_jobs(jobs, start, [CPU] * 2, 0)] == [None] * 4
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_between_two_jobs_does_not_end_the_run(tmp_path) -> None:
     """It ended with a BrokenPipeError where the next job was sent."""
     found = []
@@ -80,6 +86,7 @@ def test_a_process_that_dies_between_two_jobs_does_not_end_the_run(tmp_path) -> 
     assert len(found) == 5 and all(f.error is None for f in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_start_that_fails_is_one_error(processes: int) -> None:
     with pytest.raises(ValueError, match="offset -1 cannot be loaded"):
