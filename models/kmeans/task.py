@@ -104,14 +104,16 @@ class LayerKMeans(Task):
         return {"codebooks": CentreDescent(self.codebooks, decay=self.decay, patience=self.patience)}
 
     @torch.no_grad()
-    def prepare(self, batches: Iterator[Batch]) -> None:
-        """Fill the reservoir and put the centres on frames of it.
+    def prepare(self, batches: Iterator[Batch], *, loaded: frozenset[str] = frozenset()) -> None:
+        """Fill the reservoir and put the centres on frames of it, but for centres that were loaded.
 
         Raises:
             ValueError: there are too few frames, or too few that differ.
         """
         books, wanted = self.codebooks, f"num_clusters is {self.num_clusters}"
         books.reservoir = sample_frames(self._parts(batches), self.reservoir_frames)
+        if "codebooks" in loaded:
+            return
         frames = books.reservoir.shape[1]
         if frames < self.num_clusters:
             raise ValueError(
