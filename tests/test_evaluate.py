@@ -232,7 +232,7 @@ def test_a_report_with_the_extraction(tmp_path) -> None:
     assert run["audio_seconds"] == pytest.approx(sum(read("s1", u).shape[1] for u in UTTERANCES) / 16000, abs=1e-3)
     assert (tmp_path / "report.html").stat().st_size > 10_000 and str(tmp_path / "report.html") in done.stderr
     tokens = np.load(tmp_path / "tokens/utt0.npy")
-    assert tokens.dtype == np.int32 and tokens.shape[1] == 6
+    assert tokens.dtype == np.int16 and tokens.shape[1] == 6
 
 
 # -- going on ----------------------------------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ def test_names_with_other_suffixes_folders_and_dots(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("../../escaped.wav", "outside"), ("/escaped.wav", "outside"), ("utt1.flac", "both be written")],
+    [("../../escaped.wav", "outside"), ("/escaped.wav", "outside"), ("utt1.flac", "written to the same file")],
 )
 def test_names_that_cannot_be_outputs(tmp_path, name: str, message: str) -> None:
     scp = tmp_path / "test"
@@ -182,7 +182,8 @@ def test_names_that_cannot_be_outputs(tmp_path, name: str, message: str) -> None
         (dict(num_layers=3), "missing"),
         (dict(ssl_layers=[1, 3, 7, 12, 18, 22]), "22"),
         (dict(piece_seconds=60), "2000"),
-        (dict(batch_seconds="short"), "batch_seconds must be a number of seconds, 0 or more, got 'short'"),
+        (dict(batch_seconds="short"), "batch_seconds"),
+        (dict(batch_seconds=-1), "batch_seconds"),
     ],
 )
 def test_mistakes_are_one_line_that_names_them(tmp_path, keys: dict, message: str) -> None:
@@ -239,6 +240,6 @@ def test_frozen_weights_that_differ_from_the_folder_are_an_error(tmp_path) -> No
 
 
 def test_what_the_command_line_needs() -> None:
-    for arguments in (["-scp", "x", "--mixture", "a"], ["--mixture", "a"], [], ["-scp", "x", "-proc", "0"]):
+    for arguments in (["-scp", "x", "--mixture", "a"], [], ["-scp", "x", "-proc", "0"], ["--mixture", "a", "--report"]):
         done = call("inference.py", "-config", "c", "-ckpt", "k", "--output", "o", *arguments)
         assert done.returncode == 2 and "usage:" in done.stderr

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from utils.errors import first_few
+from utils.files import whole_file
 from utils.safe_load import load_torch
 
 FORMAT = "tse-checkpoint"
@@ -25,26 +25,9 @@ class Stateful(Protocol):
 
 
 def save(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint under a temporary name, sync it to disk, and only then give it its name.
-
-    Whatever happens meanwhile, the file of this name is a whole one: the old or the new.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")  # what a killed run leaves is overwritten by the next
-    try:
-        with open(temporary, "wb") as file:
-            torch.save({"format": FORMAT, "version": VERSION, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)  # the new name must survive a power cut too
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Write a checkpoint, so that whatever happens meanwhile, the file of this name is a whole one."""
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        torch.save({"format": FORMAT, "version": VERSION, **content}, file)
 
 
 def load(path: str | os.PathLike, *, stand_ins: Sequence[str] = ()) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from utils.errors import STOPPED
+from utils.machine import available_cores
 
 # A process that waits for another one (which writes a checkpoint, say) gives up after this time.
 TIMEOUT = timedelta(minutes=30)
@@ -123,7 +124,7 @@ def process_devices(gpus: Sequence[str], processes: int | None, *, jobs: int) ->
         ValueError: as ``parse_devices``.
     """
     devices = parse_devices("auto" if list(gpus) == ["auto"] else list(gpus))
-    default = len(devices) if devices[0].type == "cuda" else (os.cpu_count() or 1)
+    default = len(devices) if devices[0].type == "cuda" else available_cores()
     return [devices[i % len(devices)] for i in range(max(1, min(processes or default, jobs)))]
 
 
@@ -249,7 +250,7 @@ def _init(device: torch.device, **where: object) -> None:
 def _limit_threads(device: torch.device, processes: int) -> None:
     """Processes on the CPU share its cores; each taking all of them is slower than one process."""
     if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+        torch.set_num_threads(max(1, available_cores() // processes))
 
 
 def leave() -> None:

@@ -1,41 +1,76 @@
-"""Files that are whole whenever they have their name, and the paths that are written into them."""
+"""Files that are whole whenever they have their name, what tells two apart, and the paths written into them."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
 import json
 import os
+import re
 import secrets
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from utils.errors import describe
 
+# Seconds that a temporary file without an owner must have lain untouched, before it counts as left by a killed run.
+STALE = 600.0
+_TEMPORARY = re.compile(r"\.partial-[0-9a-f]{16}(\..*)?")
+_swept: set[tuple[int, int]] = set()  # folders (device, inode) in which this process has looked for such files
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary path to write to, in the folder of ``path``, which is made if needed.
+
+    When the context ends, what was written is synced to disk and gets its name; whatever happens meanwhile, the file
+    of this name is a whole one, the old or the new. If the context ends by an error, nothing stays. The temporary name
+    is random, so that processes and machines which share a disk do not meet in it, and ends as ``path`` does, since
+    libraries look at that. What killed runs left in the folder is removed.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
+    temporary, held = _new_temporary(path)
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)  # the new name must survive a power cut too
+    finally:
+        temporary.unlink(missing_ok=True)
+        os.close(held)
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write ``text`` in UTF-8."""
-    _write(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
     """Write an array as a ``.npy`` file."""
-
-    def save(temporary: Path) -> None:
-        with open(temporary, "wb") as file:
-            np.save(file, array)
-
-    _write(Path(path), save)
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array)
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays as a compressed ``.npz`` file."""
-
-    def save(temporary: Path) -> None:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
-
-    _write(Path(path), save)
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -58,18 +93,6 @@ def write_json(path: str | os.PathLike, value: object) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under a temporary name, and rename when it is complete; make the folder if needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Two machines that share a disk can have the same process number.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def readable(path: str | os.PathLike) -> None:
     """Let those read a file whom the umask lets read new ones. safetensors writes files for the owner alone."""
     umask = os.umask(0)
@@ -84,3 +107,58 @@ def portable(path: str | os.PathLike, folder: str | os.PathLike) -> str:
         if inside.is_relative_to(outside):
             return str(inside.relative_to(outside))
     return os.path.abspath(path)
+
+
+def _new_temporary(path: Path) -> tuple[Path, int]:
+    """An empty file beside ``path``, and the open descriptor that locks it while this process lives."""
+    suffix = path.suffix if len(path.suffix) <= 16 else ""  # beyond, it is a name with a dot in it
+    while True:
+        temporary = path.with_name(f".partial-{secrets.token_hex(8)}{suffix}")
+        held = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            if _locked(held) is not False and os.fstat(held).st_nlink:
+                return temporary, held
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            os.close(held)
+            raise
+        os.close(held)  # another process took it for a left one just now: it removes it
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files that killed runs left in ``folder``; once for each process, as it takes a listing."""
+    status = os.stat(folder)
+    if (status.st_dev, status.st_ino) in _swept:
+        return
+    _swept.add((status.st_dev, status.st_ino))
+    with os.scandir(folder) as entries:
+        found = [entry.path for entry in entries if _TEMPORARY.fullmatch(entry.name)]
+    for path in found:
+        with contextlib.suppress(OSError):  # another process was faster, or it is someone else's
+            if time.time() - os.stat(path).st_mtime < STALE:
+                continue
+            file = os.open(path, os.O_RDONLY)
+            try:
+                if _locked(file):
+                    os.unlink(path)
+            finally:
+                os.close(file)
+
+
+def _locked(file: int) -> bool | None:
+    """Lock an open file for this process; False: another one holds it; None: this disk knows no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,21 +1,38 @@
-"""What a figure was measured on: the device's name and the memory that a process used."""
+"""The machine: the cores that this process may use, the device's name, the memory that it used."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import platform
 import resource
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # takes half a gigabyte, and who asks for cores may be without it
+    import torch
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def available_cores() -> int:
+    """The cores that this process may use: those it is bound to, and no more than its control groups' share of time.
+
+    A container or a scheduler's job often has two of a machine's hundred cores, and ``os.cpu_count()`` says a hundred.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([bound, *map(math.ceil, _quotas(Path("/proc/self/cgroup"), CGROUPS))]))
 
 
 def device_name(device: torch.device) -> str:
     """The name of a GPU, or of the CPU with its number of cores."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_model()}, {os.cpu_count()} cores"
+    return f"{_cpu_model()}, {available_cores()} cores"
 
 
 def peak_memory() -> int:
@@ -31,7 +48,11 @@ def peak_memory() -> int:
 
 def peak_gpu_memory(device: torch.device) -> int | None:
     """The most memory that this process's tensors have taken on a GPU so far, in bytes; None on a CPU."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    if device.type != "cuda":
+        return None
+    import torch
+
+    return torch.cuda.max_memory_allocated(device)
 
 
 def _cpu_model() -> str:
@@ -41,3 +62,33 @@ def _cpu_model() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def _quotas(membership: Path, root: Path) -> list[float]:
+    """The cores that each control group above a process grants, of those that limit it.
+
+    Args:
+        membership: the file in which the kernel names the groups, one a line: ``0::/a/b`` (version 2) or
+            ``4:cpu,cpuacct:/a/b``.
+        root: where the groups' files are.
+    """
+    found = []
+    for line in membership.read_text().splitlines() if membership.exists() else ():
+        _, controllers, name = line.split(":", 2)
+        names = controllers.split(",")
+        if controllers and "cpu" not in names:
+            continue
+        top = root if not controllers else root / (controllers if (root / controllers).exists() else "cpu")
+        folder = top / name.lstrip("/")
+        # In a container the group may be named as the machine outside sees it; its own files then are at the top.
+        for group in (folder, *folder.parents):
+            with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+                if controllers:
+                    quota, period = (int((group / f"cpu.cfs_{part}_us").read_text()) for part in ("quota", "period"))
+                else:
+                    quota, period = map(int, (group / "cpu.max").read_text().split())
+                if quota > 0 and period > 0:  # version 1 says -1 where there is no limit
+                    found.append(quota / period)
+            if group == top:
+                break
+    return found

@@ -45,6 +45,7 @@ from data.scp import write_scp
 from data.speakers import write_speakers
 from utils.errors import report_errors
 from utils.files import write_json, write_text
+from utils.machine import available_cores
 from utils.workers import run_jobs
 
 MANIFEST = "synthetic.json"
@@ -119,7 +120,7 @@ def make(output: str | os.PathLike, size: Size, *, seed: int = 0, jobs: int | No
     ]
     for split, plan in plans.items():
         tasks += [partial(write_mixture, output / split, mixture, voices[split], seed=seed) for mixture in plan]
-    results = _run_all(tasks, jobs=jobs or _num_cores())
+    results = _run_all(tasks, jobs=jobs or available_cores())
 
     lengths: dict[str, dict[Path, float]] = dict(zip(voices["train"], results, strict=False))
     seconds = {speaker: sum(files.values()) for speaker, files in lengths.items()}
@@ -247,10 +248,6 @@ def _speakers_table(voices: Mapping[str, Mapping[str, Voice]], seconds: Mapping[
                 f"{voice.words_per_minute} words/min{moved and f', formants at {moved} % (frequency/height/width)'}\n"
             )
     return "".join(lines)
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from torch import nn
 
 from models.kmeans.centre_descent import CentreDescent
 from models.kmeans.codebooks import Codebooks, histogram, perplexity, usage
+from models.kmeans.files import write_kmeans, write_released_kmeans
 from models.kmeans.seeding import plus_plus, sample_frames
-from models.released import write_kmeans, write_released_kmeans
 from modules.frames import length_mask
 from modules.frozen import Frozen
 from utils.precision import autocast, require_known

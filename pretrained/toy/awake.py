@@ -6,6 +6,8 @@ SpecAugment of the pretrained encoder: tokens, those to be predicted among them,
 
 from __future__ import annotations
 
+import os
+
 import torch
 from transformers import WavLMModel
 
@@ -26,7 +28,13 @@ class AwakeTokenizer(SSLTokenizer):
     """
 
     def __init__(
-        self, *, source: str, dropout: float = 0.1, layer_drop: float = 0.1, mask: float = 0.075, **parts: object
+        self,
+        *,
+        source: str | os.PathLike,
+        dropout: float = 0.1,
+        layer_drop: float = 0.1,
+        mask: float = 0.075,
+        **parts: object,
     ):
         super().__init__(**parts)
         chances = dict(hidden_dropout=dropout, attention_dropout=dropout, activation_dropout=0.0, feat_proj_dropout=0.0)

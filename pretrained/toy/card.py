@@ -12,8 +12,8 @@ from evaluation.curves import curves_svg
 from evaluation.examples import read_median
 from evaluation.media import draw_spectrograms
 from evaluation.summary import table
-from utils.files import write_text
-from utils.run_record import file_digest, read_record
+from running.record import read_record
+from utils.files import file_digest, write_text
 
 # name -> folder, metric, what it is, in percent or not
 TRAININGS = {

@@ -256,7 +256,7 @@ def subset_stoi(parts: Path, files: list[Path]) -> list[dict[str, object]]:
     from pystoi import stoi
 
     from data import audio
-    from models.ssl_tokenizer import encode_files
+    from models.interfaces import Recording
     from models.unit_hifigan.vocoder import MISSING
     from utils.recipe import Recipe
 
@@ -264,10 +264,7 @@ def subset_stoi(parts: Path, files: list[Path]) -> list[dict[str, object]]:
     built = recipe.build("tokenizer", "vocoder", "ssl_layers")
     tokenizer, vocoder, layers = built["tokenizer"], built["vocoder"], built["ssl_layers"]
     speech = [audio.read(path) for path in files]
-    tokens = [
-        encode_files(tokenizer, [(lambda start, length, wav=wav: wav[start : start + length], len(wav))], device="cpu")
-        for wav in speech
-    ]
+    tokens = [tokenizer.encode_files([Recording.of(wav)]) for wav in speech]
     rows = []
     for size in range(len(layers), 0, -1):
         for chosen in itertools.combinations(range(len(layers)), size):

@@ -11,8 +11,9 @@ import subprocess
 import pytest
 import torch
 
+from benchmarks import measure
 from benchmarks.loading import WholeFiles, write_corpus
-from benchmarks.measure import Row, show, side_by_side
+from benchmarks.measure import Row, matmul_peak, show, side_by_side
 from data.extraction import OnTheFlyMixtures
 from tests.toy import run
 
@@ -90,6 +91,21 @@ def test_two_ways_are_run_in_turns() -> None:
     device = torch.device("cpu")
     slow, quick = side_by_side(lambda: calls.append("a"), lambda: calls.append("b"), device=device, repeats=3)
     assert calls == ["a", "b"] * 4 and slow >= 0 and quick >= 0
+
+
+@pytest.mark.parametrize(("rate", "largest"), [(1e9, 512), (70e9, 2048)])
+def test_a_peak_is_found_in_little_time_where_products_are_slow(monkeypatch, rate: float, largest: int) -> None:
+    """On a processor with AVX2 alone, six bf16 products of full size took two minutes."""
+    sizes, whole = [], []
+
+    def once(function, *, device) -> float:
+        sizes.append(function.__defaults__[0].shape[0])
+        whole.append(1e-5 + 2 * sizes[-1] ** 3 / rate)
+        return whole[-1]
+
+    monkeypatch.setattr(measure, "once", once)
+    assert 0.9 * rate < matmul_peak(torch.device("cpu"), torch.bfloat16) <= rate
+    assert max(sizes) == largest and sum(whole) < 5
 
 
 def test_the_table_tells_the_ratio_and_the_share_of_the_peak(capsys) -> None:

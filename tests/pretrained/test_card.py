@@ -10,7 +10,7 @@ import soundfile as sf
 
 from pretrained.toy.card import TRAININGS, read_log, write_card
 from tests.report import column, voice
-from utils.run_record import file_digest
+from utils.files import file_digest
 
 MEASURES = {"stoi": (0.7, 0.76, 0.8), "correct_talker_mel": (50.0, 96.0, 99.0), "dnsmos_ovrl": (2.1, 2.5, 2.6)}
 

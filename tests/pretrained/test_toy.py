@@ -15,13 +15,14 @@ from data.prepare.synthetic import Size, make
 from data.scp import read_scp
 from evaluation.signal_metrics import log_mel
 from models.interfaces import TargetExtractor
-from models.released import read_kmeans, read_vocoder, write_kmeans, write_released_kmeans
+from models.kmeans.files import read_kmeans, write_kmeans, write_released_kmeans
 from models.unit_hifigan.export import write_released
+from models.unit_hifigan.files import read_vocoder
 from pretrained.toy.card import weights
 from pretrained.toy.make import enrolments_of_interferers
 from tests.toy import ROOT
+from utils.files import file_digest
 from utils.recipe import Recipe
-from utils.run_record import file_digest
 
 TOY = ROOT / "pretrained/toy"
 RECIPE = ROOT / "config/toy/tselm.yaml"

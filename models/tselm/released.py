@@ -7,15 +7,16 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.released_folders import as_tensors, newer_names
 from utils import checkpoint
 from utils.errors import first_few
 from utils.safe_load import load_torch
+from utils.tensor_files import as_tensors, independent, newer_names
 
 # Names under which the published trainer, or a copy of it in another place, pickles its NewBob schedule.
 STAND_INS = tuple(
@@ -121,6 +122,14 @@ def parse_checkpoint(content: Any, path: str | os.PathLike) -> ReleasedCheckpoin
     return ReleasedCheckpoint(network, newer_names(wavlm, path), newer_names(vocoder, path), facts)
 
 
+def convert(file: Path, output: Path) -> list[Path]:
+    """a released FILE to OUT.pth: the trained network, without the frozen WavLM, the vocoder and the optimizer"""
+    released = read_checkpoint(file)
+    model = {f"network.{name}": value for name, value in independent(released.network).items()}
+    checkpoint.save(output, {"model": model, "facts": released.facts})
+    return [output]
+
+
 def compare_frozen(
     inside: Mapping[str, Tensor], loaded: Mapping[str, Tensor], what: str, path: str | os.PathLike
 ) -> None:
@@ -216,3 +225,6 @@ def _plain_copy(value: Any, left: list[int], depth: int = 0) -> Any:
     if isinstance(value, dict):
         return {_plain_copy(k, left, depth + 1): _plain_copy(v, left, depth + 1) for k, v in value.items()}
     raise ValueError(f"it holds a {type(value).__name__}")
+
+
+CONVERSIONS = {"checkpoint": convert}  # what ``python -m models.released convert`` offers
