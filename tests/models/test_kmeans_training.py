@@ -15,13 +15,14 @@ from safetensors.torch import load_file
 from sklearn.cluster import MiniBatchKMeans, kmeans_plusplus
 
 from models.kmeans.centre_descent import CentreDescent
-from models.kmeans.codebooks import Codebooks, histogram, perplexity, usage
-from models.kmeans.seeding import plus_plus, sample_frames
+from models.kmeans.codebooks import Codebooks
 from models.kmeans.task import LayerKMeans
 from models.released import read_kmeans, write_kmeans
+from modules.codebook_use import histogram, perplexity, usage
 from modules.frames import FrameGrid
 from modules.frozen import Frozen
 from modules.kmeans import NearestCentroid
+from modules.seeding import plus_plus, sample_frames
 from tests.toy import REFERENCE, ROOT, call, run, stop_after_first_save, write_corpus
 from utils.recipe import Recipe
 
