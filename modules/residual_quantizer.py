@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -13,24 +13,6 @@ from modules.kmeans import full_precision, nearest
 from modules.lloyd import k_means
 
 EPS = 1e-5  # of the smoothed counts
-
-
-class Processes(Protocol):
-    """The processes that train together, among which a step's frames are divided."""
-
-    rank: int
-    count: int
-
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum of every process's tensor, in every process."""
-        ...
-
-
-class OneProcess:
-    rank, count = 0, 1
-
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
-        return values
 
 
 @dataclass(frozen=True)
@@ -58,7 +40,8 @@ class ResidualQuantizer(nn.Module):
     that nothing comes to begin anew on a residual of the batch (Dhariwal et al., arXiv 2005.00341).
 
     In training mode, ``forward`` keeps the latents that it has seen until ``update`` takes them into the codebooks, so
-    that all micro-batches of a step see the same codes.
+    that all micro-batches of a step see the same codes. What becomes of the codebooks does not depend on how a step is
+    divided into micro-batches and over processes.
 
     Args:
         num_codebooks: K.
@@ -83,7 +66,8 @@ class ResidualQuantizer(nn.Module):
         self.register_buffer("cluster_size", torch.zeros(num_codebooks, vocab_size))
         self.register_buffer("embed", torch.zeros(num_codebooks, vocab_size, dim))
         self.register_buffer("embed_avg", torch.zeros(num_codebooks, vocab_size, dim))
-        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []  # [n, D] and [n, K] of each micro-batch of this step
+        # Latents [B, N, D], tokens [B, N, K] and places [B] of the micro-batches of this step.
+        self._seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self._norms: tuple[tuple[int, int], torch.Tensor] | None = None
 
     @property
@@ -114,8 +98,14 @@ class ResidualQuantizer(nn.Module):
             total = total + F.embedding(tokens[..., k], self.embed[first_codebook + k])
         return total
 
-    def forward(self, x: torch.Tensor) -> Quantised:
-        """Latents [B, N, D] to tokens, the quantised latents and the commitment."""
+    def forward(self, x: torch.Tensor, places: torch.Tensor | None = None) -> Quantised:
+        """Latents [B, N, D] to tokens, the quantised latents and the commitment.
+
+        Args:
+            places: [B], the number of each item among those that all processes have in this step, up to a constant.
+                Only dead codes need it, to begin anew on the same residuals however a step is divided. None: as they
+                come, which is for one process without micro-batches.
+        """
         x = x.float()
         tokens = self.encode(x.detach())
         with torch.autocast(x.device.type, enabled=False):
@@ -127,7 +117,8 @@ class ResidualQuantizer(nn.Module):
                 if k == 0:
                     first = x + (row - x).detach()
             if self.training:
-                self.seen.append((x.detach().flatten(0, -2), tokens.flatten(0, -2)))
+                places = torch.arange(len(x), device=x.device) if places is None else places
+                self._seen.append((x.detach(), tokens, places))
             return Quantised(
                 tokens=tokens,
                 sum=x + (total - x).detach(),
@@ -135,8 +126,14 @@ class ResidualQuantizer(nn.Module):
                 commitment=commitment / self.num_codebooks,
             )
 
+    def forget(self) -> None:
+        """Drop what was seen since the last update."""
+        self._seen = []
+
     @torch.no_grad()
-    def update(self, *, seed: int, processes: Processes | None = None) -> None:
+    def update(
+        self, *, seed: int, sum_over_processes: Callable[[torch.Tensor], torch.Tensor] = lambda values: values
+    ) -> None:
         """Take all latents that were seen since the last call, in all processes, into the codebooks.
 
         Where some of them are not finite, the codebooks stay as they are.
@@ -144,58 +141,79 @@ class ResidualQuantizer(nn.Module):
         Args:
             seed: of the residuals that dead codes begin on; it must differ from step to step, and not between
                 processes.
-            processes: those that share the step. What becomes of the codebooks does not depend on how many they are:
-                the frames are in the order of micro-batch, process and place in the batch.
+            sum_over_processes: gives the sum of every process's tensor, in every process.
         """
-        processes = processes or OneProcess()
-        seen, self.seen = self.seen, []
-        x = torch.cat([x for x, _ in seen]) if seen else self.embed.new_zeros(0, self.embed.shape[2])
-        tokens = torch.cat([t for _, t in seen]) if seen else torch.zeros(0, self.num_codebooks, dtype=torch.int64)
-        places, total = _places([len(part) for part, _ in seen], processes, x.device)
-        if total == 0:
-            return
-        with full_precision(x.device):
-            counts, sums, candidates = self._statistics(x, tokens.to(x.device), places, total, seed)
-        counts, sums = processes.sum(counts), processes.sum(sums)
-        is_finite = sums.isfinite().all()
+        seen, self._seen = self._seen, []
+        dim = self.embed.shape[2]
+        if seen:
+            x, tokens, places = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        else:
+            x, tokens = self.embed.new_zeros(0, 1, dim), self.embed.new_zeros(0, 1, self.num_codebooks).long()
+            places = tokens.new_zeros(0)
+        counts, sums = self._statistics(x.flatten(0, 1), tokens.flatten(0, 1))
+        counts, sums = sum_over_processes(counts), sum_over_processes(sums)
         size = self.decay * self.cluster_size + (1 - self.decay) * counts
         average = self.decay * self.embed_avg + (1 - self.decay) * sums
         whole = size.sum(-1, keepdim=True)
         smooth = (size + EPS) / (whole + self.vocab_size * EPS) * whole
         embed = average / smooth[..., None]
-        if candidates is not None:
-            candidates = processes.sum(candidates)
+        if self.dead_code_share:
+            drawn, is_there = self._drawn(x, tokens, places, counts[0].sum(), sum_over_processes, seed)
             mean = size.mean(-1, keepdim=True).expand_as(size)
-            dead = size < self.dead_code_share * mean
-            embed = torch.where(dead[..., None], candidates, embed)
+            dead = (size < self.dead_code_share * mean) & is_there
+            embed = torch.where(dead[..., None], drawn, embed)
             size = torch.where(dead, mean, size)
-            average = torch.where(dead[..., None], candidates * mean[..., None], average)
+            average = torch.where(dead[..., None], drawn * mean[..., None], average)
+        is_sound = sums.isfinite().all() & (counts.sum() > 0)
         for buffer, value in ((self.cluster_size, size), (self.embed_avg, average), (self.embed, embed)):
-            buffer.copy_(torch.where(is_finite, value, buffer))
+            buffer.copy_(torch.where(is_sound, value, buffer))
 
-    def _statistics(
-        self, x: torch.Tensor, tokens: torch.Tensor, places: torch.Tensor, total: int, seed: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Of this process's frames [n, D]: counts [K, V], sums of residuals [K, V, D], and what is drawn for each code.
+    def _statistics(self, x: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of frames [n, D] with tokens [n, K]: how many each code has, [K, V], and their residuals' sum, [K, V, D]."""
+        counts, sums, left = [], [], x
+        with full_precision(x.device):
+            for k in range(self.num_codebooks):
+                mine = F.one_hot(tokens[:, k], self.vocab_size).float()
+                counts.append(mine.sum(0))
+                sums.append(mine.T @ left)  # a product, since sums by index have no fixed order on a GPU
+                left = left - F.embedding(tokens[:, k], self.embed[k])
+        return torch.stack(counts), torch.stack(sums)
 
-        Of the residuals that are drawn for the codes, [K, V, D], a process knows its own, and has zeros elsewhere.
+    def _drawn(
+        self,
+        x: torch.Tensor,
+        tokens: torch.Tensor,
+        places: torch.Tensor,
+        total: torch.Tensor,
+        sum_over_processes: Callable[[torch.Tensor], torch.Tensor],
+        seed: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """For each code a residual of its codebook, [K, V, D], and whether there is one, [K, V].
+
+        They differ as far as there are as many frames as codes, and do not depend on who has which item: a draw names
+        a frame among the ``total`` of all processes, and who has it tells it to the others.
         """
-        counts, sums, drawn = [], [], []
         generator = torch.Generator().manual_seed(seed)
-        local = torch.full((total,), -1, device=x.device)
-        local[places] = torch.arange(len(x), device=x.device)
-        left = x
-        for k in range(self.num_codebooks):
-            mine = F.one_hot(tokens[:, k], self.vocab_size).float()
-            counts.append(mine.sum(0))
-            sums.append(mine.T @ left)  # a product, since sums by index have no fixed order on a GPU
-            if self.dead_code_share:
-                order = torch.randperm(total, generator=generator)
-                chosen = local[order[torch.arange(self.vocab_size) % total].to(x.device)]
-                found = left[chosen.clamp(min=0)] if len(left) else left.new_zeros(self.vocab_size, left.shape[1])
-                drawn.append(torch.where((chosen >= 0)[:, None], found, 0.0))
-            left = left - F.embedding(tokens[:, k], self.embed[k])
-        return torch.stack(counts), torch.stack(sums), torch.stack(drawn) if drawn else None
+        shape = self.num_codebooks, self.vocab_size
+        strata = torch.stack([torch.randperm(shape[1], generator=generator) for _ in range(shape[0])])
+        draws = (strata + torch.rand(shape, generator=generator, dtype=torch.float64)) / shape[1]
+        frames = x.shape[1]
+        items = (total / frames).long().clamp(min=1)  # all items have as many frames
+        chosen = (draws.to(x.device) * items * frames).long()  # [K, V]
+        is_mine = (chosen // frames)[..., None] == places % items  # [K, V, items here]
+        found = is_mine.new_zeros(shape, dtype=x.dtype)
+        drawn = x.new_zeros(*shape, x.shape[2])
+        if len(x):
+            place = is_mine.byte().argmax(-1) * frames + chosen % frames
+            found = is_mine.any(-1).to(x.dtype)
+            flat, codes = x.flatten(0, 1), tokens.flatten(0, 1)
+            for k in range(shape[0]):
+                left = flat[place[k]]
+                for earlier in range(k):
+                    left = left - F.embedding(codes[place[k], earlier], self.embed[earlier])
+                drawn[k] = torch.where(found[k, :, None] > 0, left, 0.0)
+        found, drawn = sum_over_processes(found), sum_over_processes(drawn)
+        return drawn / found.clamp(min=1)[..., None], found > 0
 
     @torch.no_grad()
     def start(self, vectors: torch.Tensor, *, iterations: int = 10, generator: torch.Generator | None = None) -> None:
@@ -214,27 +232,3 @@ class ResidualQuantizer(nn.Module):
         if self._norms is None or self._norms[0] != key:
             self._norms = key, self.embed.square().sum(dim=-1)
         return self._norms[1]
-
-
-def _places(shares: list[int], processes: Processes, device: torch.device) -> tuple[torch.Tensor, int]:
-    """Where this process's frames stand among those of all, micro-batch by micro-batch, and how many these are.
-
-    Args:
-        shares: this process's frames of each micro-batch.
-    """
-    table = [shares]
-    if processes.count > 1:
-        lengths = torch.zeros(processes.count, dtype=torch.int64, device=device)
-        lengths[processes.rank] = len(shares)
-        longest = int(processes.sum(lengths).max())
-        frames = torch.zeros(processes.count, longest, dtype=torch.int64, device=device)
-        frames[processes.rank, : len(shares)] = torch.tensor(shares, dtype=torch.int64)
-        table = processes.sum(frames).tolist()
-    places, start = [torch.zeros(0, dtype=torch.int64)], 0
-    for micro in range(max(map(len, table))):
-        for rank, row in enumerate(table):
-            size = row[micro] if micro < len(row) else 0
-            if rank == processes.rank:
-                places.append(torch.arange(start, start + size))
-            start += size
-    return torch.cat(places).to(device), start

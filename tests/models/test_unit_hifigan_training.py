@@ -23,10 +23,10 @@ from speechbrain.lobes.models.HifiGAN import (
 )
 
 from models.released import read_vocoder
-from models.unit_hifigan.discriminators import Discriminators
 from models.unit_hifigan.export import generator_arguments
 from models.unit_hifigan.task import TokenVocoding
 from models.unit_hifigan.vocoder import MISSING, UnitHifiGAN, load_vocoder
+from modules.discriminators import Discriminators
 from modules.losses import feature_matching_loss, lsgan_discriminator_loss, lsgan_generator_loss
 from modules.mel import MelDistance
 from tests.no_sync import NoSync

@@ -139,6 +139,17 @@ def test_dead_codes_begin_anew_on_residuals_of_the_batch() -> None:
         assert not torch.equal(made.embed[k, 1], made.embed[k, 4])
 
 
+def test_an_item_that_two_processes_have_counts_once_as_what_a_code_begins_on() -> None:
+    """As where one that cannot be read is replaced by another item of the step."""
+    x = latents()
+    for made in together([[(x, [0, 1])], [(x, [0, 1])]], dead_code_share=0.9):
+        _, residuals, _ = by_hand(x, quantizer().embed)
+        moved = (made.embed - quantizer().embed).abs().amax(-1) > 0.2
+        assert moved.any()
+        for k, code in moved.nonzero().tolist():
+            assert (residuals[k].flatten(0, 1) - made.embed[k, code]).abs().amax(-1).min() < 1e-5
+
+
 def test_no_share_leaves_dead_codes_where_they_are() -> None:
     made = quantizer(dead_code_share=0.0)
     made.embed[:, 1], made.embed_avg[:, 1], made.cluster_size[:, 1] = 1000.0, 1.0, 1e-3
@@ -147,47 +158,49 @@ def test_no_share_leaves_dead_codes_where_they_are() -> None:
     assert (made.embed[:, 1] > 900).all()
 
 
-def together(shares: list[list[torch.Tensor]], **settings: object) -> list[ResidualQuantizer]:
+Share = list[tuple[torch.Tensor, list[int]]]  # the micro-batches of a process, and the places of their items
+
+
+def together(shares: list[Share], **settings: object) -> list[ResidualQuantizer]:
     """The quantisers of processes that each saw their own micro-batches, after one update."""
-    count = len(shares)
-    barrier, slots = threading.Barrier(count), [None] * count
-
-    class Process:
-        def __init__(self, rank: int):
-            self.rank, self.count = rank, count
-
-        def sum(self, values: torch.Tensor) -> torch.Tensor:
-            slots[self.rank] = values.clone()
-            barrier.wait()
-            total = sum(slots[1:], slots[0].clone())
-            barrier.wait()
-            return total
-
+    barrier, slots = threading.Barrier(len(shares)), [torch.empty(0)] * len(shares)
     made = [quantizer(**settings).train() for _ in shares]
 
     def work(rank: int) -> None:
-        for x in shares[rank]:
-            made[rank](x)
-        made[rank].update(seed=3, processes=Process(rank))
+        def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
+            slots[rank] = values.clone()
+            barrier.wait(20)
+            total = sum(slots[1:], slots[0].clone())
+            barrier.wait(20)
+            return total
 
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(count)]
+        for x, places in shares[rank]:
+            made[rank](x, torch.tensor(places))
+        made[rank].update(seed=3, sum_over_processes=sum_over_processes)
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(len(shares))]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=30)
     return made
 
 
 @pytest.mark.parametrize("share", [0.0, 0.9])
-def test_processes_and_micro_batches_change_nothing(share: float) -> None:
-    x = torch.cat([latents(), latents(seed=2)])  # four rows
-    (whole,) = together([[x]], dead_code_share=share)
-    splits = [
-        [[x[:2], x[2:]]],  # two micro-batches
-        [[x[:2]], [x[2:]]],  # two processes
-        [[x[:1], x[2:3]], [x[1:2], x[3:]]],  # two of each
-        [[x], [x[:0]]],  # a process with nothing
-        [[x], []],
+@pytest.mark.parametrize("start", [0, 8])
+def test_processes_and_micro_batches_change_nothing(share: float, start: int) -> None:
+    """``start``: items are counted over the whole epoch, in steps of four here."""
+    x = torch.cat([latents(), latents(seed=2)])  # four items
+    (whole,) = together([[(x, [0, 1, 2, 3])]], dead_code_share=share)
+    assert share == 0 or not torch.equal(whole.embed, together([[(x, [0, 1, 2, 3])]], dead_code_share=0.0)[0].embed)
+    a, b, c, d = ((x[i : i + 1], [i + start]) for i in range(4))
+    first, last = (x[:2], [start, start + 1]), (x[2:], [start + 2, start + 3])
+    splits: list[list[Share]] = [
+        [[first, last]],  # two micro-batches
+        [[first], [last]],  # two processes
+        [[a, c], [b, d]],  # two of each
+        [[first, last], [(x[:0], [])]],  # a process with nothing
+        [[first, last], []],
     ]
     for split in splits:
         for made in together(split, dead_code_share=share):
