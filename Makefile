@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: venv venv-eval demo toy test lint
+.PHONY: venv venv-eval demo toy test test-fast lint
 venv: .venv/done
 venv-eval: .venv/done-eval
 
@@ -20,12 +20,15 @@ venv-eval: .venv/done-eval
 test: venv-eval
 	$(BIN)/python -m pytest
 
+test-fast: venv-eval
+	$(BIN)/python -m pytest -m "not slow"
+
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 demo: venv-eval
-	$(BIN)/python demo.py
+	$(BIN)/python -m pretrained.demo
 
 toy: venv-eval
-	$(BIN)/python toy.py
+	$(BIN)/python -m pretrained.toy.make

@@ -28,15 +28,22 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "-config config/tselm_l.yaml --floor-and-ceiling\n  python evaluate.py --compare out_a out_b",
     )
     add = parser.add_argument
-    add("-scp", "--scp_dir", metavar="DIR", help="folder with mix_clean.scp, s1.scp, aux_s1.scp, and s2.scp if any")
+    add(
+        "-scp",
+        "--scp_dir",
+        metavar="DIR",
+        help="folder with mix_clean.scp, s1.scp, aux_s1.scp, and s2.scp if any; or a list of targets alone",
+    )
     add("--output", metavar="DIR", help="folder of the extracted files; with --compare, where the comparison is kept")
     add("--compare", nargs="+", metavar="DIR", help="compare evaluated folders with the first of them, file by file")
     add("--metrics", nargs="+", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all that can run)")
     add("--floor-and-ceiling", action="store_true", help="score the mixture and the resynthesised target too")
     add("-config", "--config_path", metavar="FILE", help="recipe of the system, for metrics in tokens and the ceiling")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe; repeatable")
+    add("-ckpt", "--ckpt_path", metavar="FILE", help="checkpoint of a codec, for its tokens; others need none")
     add("-gpus", "--gpus", nargs="+", default=["auto"], metavar="DEVICE", help="for networks: cuda:0 ..., or cpu")
     add("-proc", "--proc", type=int, metavar="N", help="processes (default: one a core; for networks one a GPU)")
+    add("--shard", default="1/1", metavar="I/N", help="score the I-th of N parts; without it, all are put together")
     add("--length-tolerance", type=float, default=0.0, metavar="SECONDS", help="lengths may differ so much (default 0)")
     add("--examples-by", metavar="COLUMN", help="what the page's best, median and worst file are chosen by")
     defaults = Settings()
@@ -85,10 +92,13 @@ def evaluate_all(args: argparse.Namespace) -> int:
     from evaluation.scoring import score_all
     from evaluation.summary import markdown, summarise
     from evaluation.tokens import codebook_usage
+    from running.shard import Shard
     from utils.files import write_json, write_text
+    from utils.machine import available_cores
 
-    output = Path(args.output)
+    output, shard = Path(args.output), Shard.parse(args.shard)
     items, problems, missing_lists = read_items(args.scp_dir, output)
+    items = [item for place, item in enumerate(items) if shard.has(place)]
     tokens = describe_tokens(args)
     settings = registry.Settings(
         args.speechbert_model, args.speechbert_layer, args.whisper_model, args.speaker_model, args.nisqa_weights,
@@ -113,14 +123,17 @@ def evaluate_all(args: argparse.Namespace) -> int:
     outcome = score_all(
         items,
         wanted,
-        Rows(output / "metrics.jsonl"),
+        Rows(output / "metrics.jsonl", shard=shard),
         devices=devices,
-        cpu_processes=max(1, min(args.proc or os.cpu_count() or 1, len(items))),
+        cpu_processes=max(1, min(args.proc or available_cores(), len(items))),
         problems=problems,
         without_tokens=without_tokens,
         tolerance=args.length_tolerance,
     )
     unavailable |= outcome.unavailable
+    if shard.count > 1:
+        log.info("shard %s is scored; without --shard, all shards are put together", shard)
+        return 1 if outcome.problems else 0
     scored = [item for item in items if item.name not in outcome.problems]
     tokenised = [item for item in scored if item.name not in without_tokens]
     record = read_record(output)
@@ -189,9 +202,16 @@ def describe_tokens(args: argparse.Namespace):
     if not args.config_path:
         return Unavailable("no recipe: -config FILE (and its --override) says which tokenizer and vocoder")
     try:
-        return describe(args.config_path, args.override)
+        return describe(setup_of(args))
     except Unavailable as error:
         return error
+
+
+def setup_of(args: argparse.Namespace):
+    """How the recipe's system is made, in this process and in others."""
+    from running.work import Setup
+
+    return Setup("resynthesise", args.config_path, args.ckpt_path, tuple(args.override))
 
 
 def tokenise_all(args: argparse.Namespace, items: Sequence, tokens, devices: Sequence) -> dict[str, str]:
@@ -203,7 +223,7 @@ def tokenise_all(args: argparse.Namespace, items: Sequence, tokens, devices: Seq
 
     todo = [item for item in items if not is_tokenised(item, tokens.digest)]
     failed = {}
-    settings = (args.config_path, tuple(args.override), tokens.digest)
+    settings = (setup_of(args), tokens.digest)
     with tqdm(
         total=len(items), initial=len(items) - len(todo), desc="tokenising", unit="file", disable=not todo
     ) as bar:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from transformers import WavLMModel
 
-from models.released import read_kmeans
+from models.kmeans.files import read_kmeans
 
 
 class PlainTokenizer:

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
             def plain(model=model, used=used) -> torch.Tensor:
                 parts = (tokenizer, model.network, model.vocoder)
-                return baseline.extract(*parts, mixture, used, mix_length=model.cutting.mix_length)
+                return baseline.extract(*parts, mixture, used, mix_length=model.mix_length)
 
             def ours(model=model) -> torch.Tensor:
                 return model.extract(mixture, enrolment)

@@ -59,7 +59,7 @@ def plain_seconds(recipe: Path, paths: list[str], args: argparse.Namespace, devi
 
     def plain() -> torch.Tensor:
         parts = (tokenizer, model.network, model.vocoder)
-        return baseline.extract(*parts, mixture, used, mix_length=model.cutting.mix_length)
+        return baseline.extract(*parts, mixture, used, mix_length=model.mix_length)
 
     plain()
     return statistics.median(once(plain, device=device) for _ in range(min(args.repeats, 3)))

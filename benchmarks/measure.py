@@ -13,6 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from utils.machine import available_cores, device_name
+from utils.precision import instructions
 from utils.seed import make_reproducible
 
 
@@ -52,7 +53,7 @@ def prepare(args: argparse.Namespace) -> torch.device:
     if device.type == "cpu":
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    print(f"{device_name(device)}, torch {torch.__version__}, {args.threads} threads")
+    print(f"{device_name(device)} ({instructions(device)}), torch {torch.__version__}, {args.threads} threads")
     return device
 
 
@@ -92,12 +93,21 @@ def where_time_goes(function: Callable[[], object], *, device: torch.device, par
     return ", ".join(f"{name.rpartition('::')[2]} {100 * taken[name] / whole:.0f} %" for name in most)
 
 
-def matmul_peak(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
-    """Floating-point operations a second of a large matrix product: what the machine can do at best."""
-    size = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    seconds = min(once(lambda: a @ b, device=device) for _ in range(6))
-    return 2 * size**3 / seconds
+def matmul_peak(device: torch.device, dtype: torch.dtype = torch.float32, *, budget: float = 2.0) -> float:
+    """Floating-point operations a second of matrix products: what the machine can do at best.
+
+    The products grow, to 2048 x 2048 on a CPU and 8192 x 8192 on a GPU, as long as those of the next size would take
+    no more than ``budget`` seconds: where a type is emulated, bf16 without its instructions for example, a product of
+    full size takes half a minute.
+    """
+    size, largest, repeats, best = 128, 8192 if device.type == "cuda" else 2048, 4, 0.0
+    while True:
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        seconds = min(once(lambda a=a, b=b: a @ b, device=device) for _ in range(repeats))
+        best = max(best, 2 * size**3 / seconds)
+        if size == largest or 8 * repeats * seconds > budget:
+            return best
+        size *= 2
 
 
 def show(rows: Sequence[Row], *, peaks: dict[str, float]) -> None:

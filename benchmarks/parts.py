@@ -35,7 +35,8 @@ def random_parts(*, toy: bool) -> Iterator[tuple[Path, list[str]]]:
     from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
     from transformers import WavLMConfig, WavLMModel
 
-    from models.released import write_kmeans, write_vocoder
+    from models.kmeans.files import write_kmeans
+    from models.unit_hifigan.files import write_vocoder
     from models.wavlm import WavLM
 
     layers, clusters = LAYERS[toy], CLUSTERS[toy]

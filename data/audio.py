@@ -1,181 +1,281 @@
-"""Audio files: read a segment by seeking, as 16 kHz mono whatever the file holds, and write atomically."""
+"""Audio files: read a segment by seeking, at the rate and with the channels that are asked for; write them whole."""
 
 from __future__ import annotations
 
+import functools
 import logging
-import math
 import os
-from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import soundfile as sf
-import torch
-import torchaudio.functional as AF
 
+from data.containers import OneSegment, decodable, incomplete, samples_in, stamped, warn_once
+from data.resampling import RATES, resample, resampled_length, span
+from data.writing import WRITABLE, require_writable_form, write, write_parts
+
+__all__ = [  # with what data.writing has, so that a caller imports one module
+    "SAMPLE_RATE",
+    "Header",
+    "header",
+    "num_samples",
+    "read",
+    "read_crop",
+    "read_part",
+    "pad",
+    "why_no_speech",
+    "require_speech",
+    "OneSegment",
+    "WRITABLE",
+    "require_writable_form",
+    "write",
+    "write_parts",
+]
 SAMPLE_RATE = 16000
-_FILTER_WIDTH = 6  # zero crossings of torchaudio's resampling kernel, its default
+SHORTEST = 0.02  # seconds; in less there is no speech
+# Channels cancel where their mean has less than this part of the power that independent ones would leave in it.
+_CANCELLED = 0.02
 log = logging.getLogger(__name__)
 
 
-def num_samples(path: str | os.PathLike, *, sample_rate: int = SAMPLE_RATE) -> int:
-    """Length of an audio file in samples at ``sample_rate``, from its header alone.
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself: its samples (of each channel), their rate in Hz, and the number of channels."""
+
+    samples: int
+    sample_rate: int
+    channels: int
+
+
+def header(path: str | os.PathLike) -> Header:
+    """What is in a file, as it is, without reading its sound.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not audio that libsndfile reads.
+        OSError: there is no such file, or it may not be read.
+        ValueError: not audio, no samples, or fewer samples than it promises; the message names the file.
     """
     with _open(path) as file:
-        return _resampled_length(file.frames, file.samplerate, sample_rate)
+        return Header(file.samples, file.samplerate, file.channels)
+
+
+def num_samples(path: str | os.PathLike, *, sample_rate: int = SAMPLE_RATE) -> int:
+    """Length of an audio file in samples at ``sample_rate``, from its header alone. Raises as ``header``."""
+    found = header(path)
+    return resampled_length(found.samples, found.sample_rate, sample_rate)
 
 
 def read(
-    path: str | os.PathLike, *, start: int = 0, length: int | None = None, sample_rate: int = SAMPLE_RATE
+    path: str | os.PathLike,
+    *,
+    start: int = 0,
+    length: int | None = None,
+    sample_rate: int = SAMPLE_RATE,
+    channels: int | None = 1,
 ) -> np.ndarray:
-    """Read samples ``start`` to ``start + length`` of a file (wav, flac, ogg, mp3) as mono at ``sample_rate``.
+    """Read samples ``start`` to ``start + length`` of a file (wav, flac, ogg, mp3 and others) at ``sample_rate``.
 
     ``start`` and ``length`` count samples at ``sample_rate``. Only the segment is decoded, and it equals the same
     segment of the whole file, whatever the file's rate. A segment that reaches past the end is shorter.
 
+    Args:
+        channels: 1: one, the mean of all that there are; if they cancel in it, the loudest, with a warning. Another
+            number: the file must have so many. None: all that there are.
+
     Returns:
-        [T] float32, T <= length.
+        float32, [T] of one channel, [C, T] of several, T <= length.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not audio, no samples, or samples that are not finite; the message names the file.
+        OSError: there is no such file, or it may not be read.
+        ValueError: not audio, no samples, fewer than it promises, samples that are not finite, a rate that cannot be
+            converted, or another number of channels; the message names the file.
     """
     with _open(path) as file:
-        return _read_segment(file, path, start, length, sample_rate)
+        return _read_segment(file, path, start, length, sample_rate, channels)
 
 
-def read_crop(path: str | os.PathLike, *, length: int, position: float, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+def read_crop(
+    path: str | os.PathLike,
+    *,
+    length: int,
+    position: float,
+    sample_rate: int = SAMPLE_RATE,
+    channels: int | None = 1,
+) -> np.ndarray:
     """Read ``length`` samples from the place that ``position`` in [0, 1) chooses, zero-padded at the end if shorter.
 
-    A uniform ``position`` gives every possible start the same chance.
+    A uniform ``position`` gives every possible start the same chance. For ``channels`` and errors see ``read``.
 
     Returns:
-        [length] float32.
+        float32, [length] or [C, length].
     """
-    return pad(read_part(path, length=length, position=position, sample_rate=sample_rate), length)
+    wav = read_part(path, length=length, position=position, sample_rate=sample_rate, channels=channels)
+    return pad(wav, length)
 
 
-def read_part(path: str | os.PathLike, *, length: int, position: float, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-    """The same without padding: all of a file that is shorter. [T] float32, T <= length."""
+def read_part(
+    path: str | os.PathLike,
+    *,
+    length: int,
+    position: float,
+    sample_rate: int = SAMPLE_RATE,
+    channels: int | None = 1,
+) -> np.ndarray:
+    """The same without padding: all of a file that is shorter. float32, [T] or [C, T], T <= length."""
     with _open(path) as file:
-        total = _resampled_length(file.frames, file.samplerate, sample_rate)
+        total = resampled_length(file.samples, file.samplerate, sample_rate)
         start = int(position * (max(total - length, 0) + 1))
-        return _read_segment(file, path, start, length, sample_rate)
+        return _read_segment(file, path, start, length, sample_rate, channels)
 
 
 def pad(wav: np.ndarray, length: int) -> np.ndarray:
-    """``wav`` [T], T <= length, with zeros at its end: [length]. The same array where none are missing."""
-    return wav if len(wav) == length else np.pad(wav, (0, length - len(wav)))
+    """``wav`` [..., T], T <= length, with zeros at its end: [..., length]. The same array where none are missing."""
+    missing = length - wav.shape[-1]
+    return wav if missing == 0 else np.pad(wav, [(0, 0)] * (wav.ndim - 1) + [(0, missing)])
 
 
-def write(path: str | os.PathLike, wav: np.ndarray, *, sample_rate: int = SAMPLE_RATE, subtype: str = "PCM_16") -> None:
-    """Write ``wav`` [T], values in [-1, 1], under a temporary name, and rename it when it is complete.
+def why_no_speech(wav: np.ndarray, *, sample_rate: int = SAMPLE_RATE) -> str | None:
+    """Why there can be no speech in a signal [..., T]: too short, silent, or constant. None: there may be some.
 
-    Values outside [-1, 1] are clipped, with a warning in the log: 16-bit files cannot hold them.
+    Of a whole file, this is what an enrolment or what is to be scored must not be.
     """
-    write_parts(path, [wav], sample_rate=sample_rate, subtype=subtype)
+    samples = wav.shape[-1]
+    if samples < SHORTEST * sample_rate:
+        return f"has only {samples} samples ({1000 * samples / sample_rate:.1f} ms)"
+    if not wav.any():
+        return "is silent: all samples are 0"
+    if (wav == wav[..., :1]).all():
+        return f"is no sound: all samples of a channel are the same, {wav.flat[0]:.4g}"
+    return None
 
 
-def write_parts(
-    path: str | os.PathLike, parts: Iterable[np.ndarray], *, sample_rate: int = SAMPLE_RATE, subtype: str = "PCM_16"
-) -> None:
-    """The same for a signal that comes in parts, [T] each, none of which has to stay in memory."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")  # what a killed run leaves, the next overwrites
-    peak, clips = 0.0, subtype.startswith("PCM")
-    try:
-        with sf.SoundFile(temporary, "w", sample_rate, 1, subtype) as file:
-            for part in parts:
-                part = np.asarray(part, dtype=np.float32)
-                if not np.isfinite(part).all():
-                    raise ValueError(f"refusing to write {path}: the signal has samples that are not finite")
-                peak = max(peak, float(np.abs(part).max(initial=0.0)))
-                file.write(np.clip(part, -1, 1) if clips else part)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if peak > 1 and clips:
-        log.warning("%s: peak %.2f is above full scale and was clipped", path, peak)
+def require_speech(wav: np.ndarray, path: str | os.PathLike, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """``wav`` itself.
 
-
-class OneSegment(sf.SoundFile):
-    """A file to seek in and to read from once.
-
-    After each read from a file that can seek, soundfile seeks to where it is already. In a flac file that decodes one
-    or two frames more for nothing, a tenth of the time of reading 3 s.
+    Raises:
+        ValueError: there can be no speech in it, see ``why_no_speech``; the message names ``path``.
     """
-
-    def seekable(self) -> bool:
-        return False
+    if reason := why_no_speech(wav, sample_rate=sample_rate):
+        raise ValueError(f"{path} {reason}")
+    return wav
 
 
 def _open(path: str | os.PathLike) -> OneSegment:
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"no such audio file: {path}")
+        raise _not_a_file(path)
     try:
-        return OneSegment(os.fspath(path))
+        file = OneSegment(os.fspath(path))
     except sf.SoundFileError as error:
-        raise ValueError(f"cannot read {path} as audio ({error}); wav, flac, ogg and mp3 files are read") from error
+        with open(path, "rb") as bare:  # a file that may not be read says so here
+            empty = not bare.read(1)
+        reason = "the file is empty" if empty else str(error).removeprefix(f"Error opening {os.fspath(path)!r}: ")
+        raise ValueError(
+            f"cannot read {path} as audio ({reason or 'its header is broken'}); wav, flac, ogg and mp3 files are read"
+        ) from error
+    try:
+        if not RATES[0] <= file.samplerate <= RATES[1]:
+            raise ValueError(f"{path} says {file.samplerate} Hz; rates of {RATES[0]} to {RATES[1]} Hz are read")
+        file.samples = samples_in(file, path)
+        if file.samples == 0:
+            raise ValueError(f"{path} holds no samples")
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
-def _read_segment(file: sf.SoundFile, path, start: int, length: int | None, sample_rate: int) -> np.ndarray:
-    if file.frames == 0:
-        raise ValueError(f"{path} holds no samples")
-    if file.channels > 1 or file.samplerate != sample_rate:
-        _say_once(file.samplerate, file.channels, sample_rate, str(path))
-    try:
-        if file.samplerate == sample_rate:
-            wav = _mono(file, start, length)
-        else:
-            wav = _resample_segment(file, start, length, sample_rate)
-    except sf.SoundFileError as error:
-        raise ValueError(f"cannot decode {path}: {error}") from error
+def _not_a_file(path: str | os.PathLike) -> OSError:
+    if os.path.isdir(path):
+        return IsADirectoryError(f"{path} is a folder, not an audio file")
+    if os.path.islink(path):
+        return FileNotFoundError(f"no such audio file: {path} is a link to {os.readlink(path)}, which is not there")
+    if os.path.exists(path):
+        return FileNotFoundError(f"{path} is no file on a disk, and cannot be read as audio")
+    return FileNotFoundError(f"no such audio file: {path}")
+
+
+def _read_segment(
+    file: OneSegment, path, start: int, length: int | None, sample_rate: int, channels: int | None
+) -> np.ndarray:
+    if channels not in (None, 1, file.channels):
+        raise ValueError(f"{path} has {file.channels} channel{'s' * (file.channels > 1)}, {channels} are needed")
+    folds = channels == 1 and file.channels > 1
+    if folds or file.samplerate != sample_rate:
+        _say_once(file.samplerate, file.channels, sample_rate, "mono" if channels == 1 else "", str(path))
+    if file.samplerate == sample_rate:
+        wav = _decode(file, path, start, length)
+        wav = _fold(wav, path) if folds else wav.T
+    else:
+        total = resampled_length(file.samples, file.samplerate, sample_rate)
+        stop = total if length is None else min(start + length, total)
+        start = min(start, stop)
+        first, last = span(start, stop, file.samplerate, sample_rate) if start < stop else (0, 0)
+        wav = _decode(file, path, first, last - first)
+        wav = np.ascontiguousarray(_fold(wav, path) if folds else wav.T)
+        if start < stop:
+            wav = resample(wav, file.samplerate, sample_rate, first=first, start=start, stop=stop)
     if not np.isfinite(wav).all():
         raise ValueError(f"{path} holds samples that are not finite (NaN or infinite)")
+    if wav.size and wav.flat[0] == wav.flat[-1]:
+        _say_if_constant(wav, path, sample_rate, is_whole=start == 0 and (length is None or wav.shape[-1] < length))
     return wav
 
 
-def _resample_segment(file: sf.SoundFile, start: int, length: int | None, sample_rate: int) -> np.ndarray:
-    # The resampling kernel repeats every `old` input samples, which give `new` output samples. So read whole such
-    # blocks, with as many more on the left as the kernel reaches, and cut what was asked for from the result.
-    divisor = math.gcd(file.samplerate, sample_rate)
-    old, new = file.samplerate // divisor, sample_rate // divisor
-    reach = math.ceil(_FILTER_WIDTH * old / min(old, new)) + old
-    total = _resampled_length(file.frames, file.samplerate, sample_rate)
-    stop = total if length is None else min(start + length, total)
-    if start >= stop:
-        return np.zeros(0, dtype=np.float32)
-    first_block = max(0, start // new - math.ceil(reach / old))
-    last_block = stop // new + math.ceil(reach / old) + 1
-    wav = _mono(file, first_block * old, (last_block - first_block) * old)
-    wav = AF.resample(torch.from_numpy(wav), file.samplerate, sample_rate, lowpass_filter_width=_FILTER_WIDTH).numpy()
-    offset = first_block * new
-    return wav[start - offset : stop - offset]
+def _decode(file: OneSegment, path, start: int, length: int | None) -> np.ndarray:
+    """Samples of a file at its own rate: [T], or [T, C] of several channels."""
+    start = min(start, file.samples)
+    wanted = file.samples - start if length is None else min(length, file.samples - start)
+    if wanted == 0:  # some forms cannot seek to their end
+        return np.zeros((0, file.channels)[: 1 + (file.channels > 1)], dtype=np.float32)
+    try:
+        file.seek(start)
+        wav = file.read(wanted, dtype="float32")
+    except sf.SoundFileError as error:
+        if (held := decodable(path)) < file.samples:
+            raise incomplete(path, file.samples, held) from error
+        raise ValueError(f"cannot decode {path}: {error}") from error
+    if len(wav) < wanted:
+        raise incomplete(path, file.samples, decodable(path))
+    return wav
 
 
-def _mono(file: sf.SoundFile, start: int, length: int | None) -> np.ndarray:
-    start = min(start, file.frames)
-    file.seek(start)
-    available = file.frames - start
-    wav = file.read(available if length is None else min(length, available), dtype="float32")
-    return wav if wav.ndim == 1 else wav.mean(axis=1)
+def _fold(wav: np.ndarray, path) -> np.ndarray:
+    """[T, C] to [T]."""
+    loudest = _loudest_if_cancelling(*stamped(path))
+    return wav.mean(axis=1) if loudest is None else np.ascontiguousarray(wav[:, loudest])
 
 
-def _resampled_length(frames: int, rate: int, sample_rate: int) -> int:
-    return frames if rate == sample_rate else math.ceil(frames * sample_rate / rate)
+@functools.lru_cache(maxsize=1 << 16)
+def _loudest_if_cancelling(path: str, size: int, changed: int) -> int | None:
+    """The loudest channel of a file in whose mean they cancel (one of two turned over, say); None of all others.
+
+    It is the same for all segments of a file: eight half seconds of it are compared, and kept while it does not change.
+    """
+    with _open(path) as file:
+        window = max(file.samplerate // 2, 1)
+        places = {i * max(file.samples - window, 0) // 7 for i in range(8)}
+        windows = [_decode(file, path, place, window).astype(np.float64) for place in sorted(places)]
+    power = sum(np.square(wav).sum(axis=0) for wav in windows)
+    mean_power = sum(np.square(wav.mean(axis=1)).sum() for wav in windows)
+    if not mean_power < _CANCELLED * power.mean() / len(power):
+        return None
+    loudest = int(power.argmax())
+    warn_once(f"{path}: its {len(power)} channels cancel in their mean; channel {loudest + 1} is taken, the loudest")
+    return loudest
 
 
-_said: set[tuple[int, int]] = set()
+def _say_if_constant(wav: np.ndarray, path, sample_rate: int, *, is_whole: bool) -> None:
+    """Say that a long segment is one value throughout: no sound is so, but for silence between words."""
+    if (is_whole or wav.shape[-1] >= sample_rate and wav.flat[0] != 0) and (wav == wav.flat[0]).all():
+        which = "all" if is_whole else f"{wav.shape[-1]} in a row"
+        warn_once(f"{path} has no sound in it: its samples, {which}, are {wav.flat[0]:.4g}")
 
 
-def _say_once(rate: int, channels: int, sample_rate: int, path: str) -> None:
+_said: set[tuple[int, int, int, str]] = set()
+
+
+def _say_once(rate: int, channels: int, sample_rate: int, how: str, path: str) -> None:
     """Say once per kind of file, and per process, that audio is converted."""
-    if (rate, channels) not in _said:
-        _said.add((rate, channels))
-        log.info("%d Hz, %d channels: converted to %d Hz mono (first such file: %s)", rate, channels, sample_rate, path)
+    if (rate, channels, sample_rate, how) not in _said:
+        _said.add((rate, channels, sample_rate, how))
+        to = f"{sample_rate} Hz {how}".strip()
+        log.info("%d Hz, %d channels: converted to %s (first such file: %s)", rate, channels, to, path)

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from data import audio
-from data.scp import output_path
+from data.scp import output_paths
 from data.utterances import place, read_utterances
 from utils.errors import describe, first_few
 
@@ -38,6 +38,7 @@ class TokenSegments(Dataset):
         min_frames: shorter utterances are left out too; the default is 1 s with a hop of 320.
         seed: of order and places.
         limit: only so many utterances, evenly spread over the list; None: all.
+        sample_rate: Hz of the segments, and what the tokens are of.
 
     Raises:
         FileNotFoundError: there is no such list or folder, or it lacks tokens of some utterances.
@@ -56,6 +57,7 @@ class TokenSegments(Dataset):
         min_frames: int = 50,
         seed: int = 0,
         limit: int | None = None,
+        sample_rate: int = audio.SAMPLE_RATE,
     ):
         if frames <= 0 or (limit is not None and limit <= 0):
             raise ValueError(f"frames and limit must be above 0, got {frames} and {limit}")
@@ -64,13 +66,14 @@ class TokenSegments(Dataset):
         how = f"make them once with: python inference.py --tokenize {utterances} --config_path RECIPE --output {folder}"
         names = [f"layer_{book}" if isinstance(book, int) else str(book) for book in codebooks]
         expected = {
-            "sample_rate": audio.SAMPLE_RATE,
+            "sample_rate": sample_rate,
             "hop_length": hop_length,
             "codebooks": names,
             "vocab_size": vocab_size,
         }
         _require_manifest(folder / MANIFEST, expected, how)
-        pairs = [(path, output_path(folder, name, ".npy")) for name, path in named.items()]
+        files = output_paths(folder, named, ".npy")
+        pairs = [(path, files[name]) for name, path in named.items()]
         if missing := [file for _, file in pairs if not file.is_file()]:
             raise FileNotFoundError(f"tokens of {len(missing)} of {len(pairs)} utterances are missing in {folder}: "
                                     f"{first_few(f.relative_to(folder) for f in missing)}; {how}")  # fmt: skip
@@ -80,7 +83,7 @@ class TokenSegments(Dataset):
         if not long_enough:
             raise ValueError(f"none of the {len(pairs)} utterances of {utterances} has {shortest} frames")
         if left_out := len(pairs) - len(long_enough):
-            seconds = shortest * hop_length / audio.SAMPLE_RATE
+            seconds = shortest * hop_length / sample_rate
             log.info("%s: %d of %d utterances left out, below %.2f s", utterances, left_out, len(pairs), seconds)
         if limit is not None and limit < len(long_enough):
             long_enough = [long_enough[i * len(long_enough) // limit] for i in range(limit)]
@@ -89,6 +92,7 @@ class TokenSegments(Dataset):
         self.hop_length = hop_length
         self.frames = frames
         self.seed = seed
+        self.sample_rate = sample_rate
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -102,7 +106,7 @@ class TokenSegments(Dataset):
         chosen, rng = place(key, len(self.pairs), seed=self.seed)
         path, file = self.pairs[chosen]
         stored = self._open(file)
-        samples = audio.num_samples(path)
+        samples = audio.num_samples(path, sample_rate=self.sample_rate)
         if abs(samples - len(stored) * self.hop_length) >= 2 * self.hop_length:
             raise ValueError(
                 f"{file} has {len(stored)} frames of {self.hop_length} samples, but {path} has {samples} samples: "
@@ -114,7 +118,7 @@ class TokenSegments(Dataset):
             wrong = tokens.min() if tokens.min() < 0 else tokens.max()
             raise ValueError(f"{file} holds the token {wrong}, which is outside 0 to {self.vocab_size - 1}")
         length = self.frames * self.hop_length
-        wav = audio.read(path, start=start * self.hop_length, length=length)
+        wav = audio.read(path, start=start * self.hop_length, length=length, sample_rate=self.sample_rate)
         return {"tokens": torch.from_numpy(tokens), "wav": torch.from_numpy(audio.pad(wav, length))}
 
     def _open(self, file: Path) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from data import audio
 from data.mixing import gain_to_ratio
-from data.scp import AUDIO_SUFFIXES, read_scp
+from data.scp import AUDIO_SUFFIXES, Listed, raise_for, read_list
 from data.speakers import read_index
 from utils.files import portable
 
@@ -25,12 +25,19 @@ def read_utterances(path: str | os.PathLike) -> dict[str, Path]:
         folder, or by its whole path, without the suffix.
 
     Raises:
-        FileNotFoundError: there is no such list.
-        ValueError: it is of neither form, or names an utterance twice.
+        OSError: there is no such list, or it may not be read.
+        ValueError: it is of neither form, names an utterance twice, or has entries that are not taken as paths.
     """
+    listed = list_utterances(path)
+    raise_for(listed.problems.values())
+    return {name: Path(entry) for name, entry in listed.entries.items()}
+
+
+def list_utterances(path: str | os.PathLike) -> Listed:
+    """The same, with the entries of a ``.scp`` list that are not taken as paths as problems beside the others."""
     path = Path(path)
     if path.suffix not in (".json", ".pt"):
-        return read_scp(path)
+        return read_list(path)
     named: dict[str, Path] = {}
     for paths in read_index(path).values():
         for file in paths:
@@ -42,7 +49,7 @@ def read_utterances(path: str | os.PathLike) -> dict[str, Path]:
             named[name] = file
     if not named:
         raise ValueError(f"{path} names no utterance")
-    return named
+    return Listed({name: str(file) for name, file in named.items()})
 
 
 def place(key: tuple[int, int] | int, count: int, *, seed: int) -> tuple[int, np.random.Generator]:
@@ -72,9 +79,18 @@ class UtteranceCrops(Dataset):
         length: samples of a crop.
         seed: of order and places.
         limit: only so many utterances, evenly spread over the list; None: all.
+        sample_rate: Hz of the crops.
     """
 
-    def __init__(self, *, utterances: str | os.PathLike, length: int, seed: int = 0, limit: int | None = None):
+    def __init__(
+        self,
+        *,
+        utterances: str | os.PathLike,
+        length: int,
+        seed: int = 0,
+        limit: int | None = None,
+        sample_rate: int = audio.SAMPLE_RATE,
+    ):
         if length <= 0 or (limit is not None and limit <= 0):
             raise ValueError(f"length and limit must be above 0, got {length} and {limit}")
         paths = list(read_utterances(utterances).values())
@@ -83,6 +99,7 @@ class UtteranceCrops(Dataset):
         self.paths = paths
         self.length = length
         self.seed = seed
+        self.sample_rate = sample_rate
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -90,7 +107,9 @@ class UtteranceCrops(Dataset):
     def __getitem__(self, key: tuple[int, int] | int) -> dict[str, torch.Tensor]:
         """``wav`` [T] float32, zero-padded at its end, and ``length``, the samples that are not padding."""
         chosen, rng = place(key, len(self.paths), seed=self.seed)
-        wav = audio.read_part(self.paths[chosen], length=self.length, position=rng.random())
+        wav = audio.read_part(
+            self.paths[chosen], length=self.length, position=rng.random(), sample_rate=self.sample_rate
+        )
         return {"wav": torch.from_numpy(audio.pad(wav, self.length)), "length": torch.tensor(len(wav))}
 
 

@@ -74,9 +74,9 @@ def _example(item: Item, row: Mapping[str, Any], why: str, value: str, summary: 
     if item.stored["ceiling"].exists() and "ceiling" in summary["systems"]:
         paths["ceiling"] = item.stored["ceiling"]
     scores = {
-        format.heading(column["title"], unit=column["unit"]): format.number(value, column["unit"])
+        format.heading(column["title"], unit=column["unit"]): format.number(score, column["unit"])
         for key, column in summary["metrics"].items()
-        if (value := _value(row, key)) is not None
+        if (score := _value(row, key)) is not None  # a name of its own: it is the whole function's
     }
     signals = {role: audio.read(paths[role]) for role in ROLES if role in paths}
     return Example(item.name, why, value, signals, scores)

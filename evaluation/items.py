@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from data.scp import output_path, read_scp
+from data.scp import output_path, read_list
 from evaluation.metric import SAMPLE_RATE, Signals
+from running.record import read_journals, read_record
 
-# role -> its list in the folder of lists; all but the optional ones are missed where they are not there
+# role -> its list in the folder of lists
 LISTS = {"mixture": "mix_clean.scp", "target": "s1.scp", "enrolment": "aux_s1.scp", "interferer": "s2.scp"}
-OPTIONAL = ("interferer",)
+# job that made the outputs -> the lists that are missed where they are not there
+NEEDED = {"extract": ("mixture", "target", "enrolment")}
+NEEDED_OTHERWISE = ("target",)
 
 
 class Problem(ValueError):
@@ -31,12 +34,14 @@ class Item:
         paths: role -> file, of the lists that there are.
         stored: where files that the evaluation itself makes are kept: ``tokens`` and ``ceiling``; and ``predicted``,
             the tokens that inference kept.
+        sample_rate: of the output and the ceiling, in Hz.
     """
 
     name: str
     output: Path
     paths: Mapping[str, Path] = field(default_factory=dict)
     stored: Mapping[str, Path] = field(default_factory=dict)
+    sample_rate: int = SAMPLE_RATE
 
     def file(self, system: str) -> Path:
         """The audio file that a system stands for: ``extracted``, ``mixture`` or ``ceiling``."""
@@ -58,7 +63,11 @@ def read_items(
 ) -> tuple[list[Item], dict[str, str], dict[str, str]]:
     """Pair the names of all lists, in alphabetical order, with the files in ``output``.
 
-    A name has to be in every list that there is.
+    A name has to be in every list that there is. Where inference.py left a record beside the outputs, it says which
+    job made them, and at which rate, and a file that another system made is a problem.
+
+    Args:
+        lists: the folder of lists, or a list of targets alone.
 
     Returns:
         The items that are whole; name -> problem of all others; and list -> problem of lists that are missing.
@@ -68,20 +77,26 @@ def read_items(
         ValueError: a list that is not one.
     """
     lists, output = Path(lists), Path(output)
-    for folder, what in ((lists, "lists"), (output, "extracted files")):
-        if not folder.is_dir():
-            raise FileNotFoundError(f"no such folder of {what}: {folder}")
+    if not lists.exists():
+        raise FileNotFoundError(f"no such folder of lists: {lists}")
+    if not output.is_dir():
+        raise FileNotFoundError(f"no such folder of outputs: {output}")
+    record = read_record(output / "inference.json") if (output / "inference.json").is_file() else {}
+    lines, is_strict = read_journals(output / "inference.json")
     tables, problems, missing_lists = {}, {}, {}
     for role, file in LISTS.items():
-        if (lists / file).is_file():
-            tables[role] = read_scp(lists / file)
-        elif role not in OPTIONAL:
-            missing_lists[file] = f"no such list: {lists / file}"
+        path = lists / file if lists.is_dir() else lists
+        if path.is_file() and (lists.is_dir() or role == "target"):
+            listed = read_list(path)
+            tables[role] = {name: Path(entry) for name, entry in listed.entries.items()}
+            problems |= listed.problems
+        elif role in NEEDED.get(record.get("job", "extract"), NEEDED_OTHERWISE):
+            missing_lists[file] = f"no such list: {path}"
     if not tables:
         raise FileNotFoundError(f"{lists} holds none of {', '.join(LISTS.values())}")
     items = []
     owners: dict[Path, str] = {}
-    for name in sorted(set().union(*tables.values())):
+    for name in sorted(set().union(*tables.values()) - problems.keys()):
         if absent := [LISTS[role] for role, table in tables.items() if name not in table]:
             problems[name] = f"no partner in {', '.join(absent)}"
             continue
@@ -102,10 +117,13 @@ def read_items(
         paths = {role: table[name] for role, table in tables.items()}
         missing = [f"no output: {path}"] * (not path.is_file())
         missing += [f"no file for the {role}: {p}" for role, p in paths.items() if not p.is_file()]
+        made_by = lines.get(name, {}).get("by", None if is_strict else record.get("by"))
+        if made_by != record.get("by"):
+            missing.append(f"{path} was made by another system than {output / 'inference.json'} tells of")
         if missing:
             problems[name] = "; ".join(missing)
         else:
-            items.append(Item(name, path, paths, stored))
+            items.append(Item(name, path, paths, stored, record.get("sample_rate", SAMPLE_RATE)))
     return items, problems, missing_lists
 
 
@@ -120,9 +138,13 @@ def read_signals(item: Item, system: str, *, tolerance: float = 0.0) -> Signals:
         Problem: a file that cannot be read, is not 16 kHz mono, is empty, silent, of another length, or holds samples
             that are not finite.
     """
-    wavs = {role: read_strictly(path) for role, path in item.paths.items() if role != "enrolment"}
+    rates = (SAMPLE_RATE, item.sample_rate)
+    wavs = {role: read_strictly(path, rates=rates) for role, path in item.paths.items() if role != "enrolment"}
     # "output" last, so that a length that differs is told of the output, not of the lists' files
-    wavs["output"] = wavs["mixture"] if system == "mixture" else read_strictly(item.file(system))
+    if system == "mixture":
+        wavs["output"] = wavs["mixture"]
+    else:
+        wavs["output"] = read_strictly(item.file(system), rates=(item.sample_rate,))
     lengths = {role: len(wav) for role, wav in wavs.items()}
     reference = next(iter(lengths))
     for role, length in lengths.items():
@@ -139,27 +161,25 @@ def read_signals(item: Item, system: str, *, tolerance: float = 0.0) -> Signals:
     return Signals(output=wavs["output"], target=wavs.get("target"), mixture=wavs.get("mixture"), interferer=interferer)
 
 
-def read_strictly(path: Path) -> np.ndarray:
-    """A file that has to be 16 kHz mono already: a conversion would change what is measured.
+def read_strictly(path: Path, *, rates: Collection[int] = (SAMPLE_RATE,)) -> np.ndarray:
+    """A file that has to be mono, and of one of a few rates, already: a conversion would change what is measured.
 
     Returns:
-        [T] float32.
+        [T] float32 at 16 kHz, which is what all metrics are defined at.
 
     Raises:
-        Problem: it is not, or cannot be read, or is empty or silent.
+        Problem: it is not, cannot be read, holds less than it promises, or can hold no speech: see ``data.audio``.
     """
-    import soundfile as sf
-
     from data import audio
 
     try:
-        wav = audio.read(path)
-        header = sf.info(path)
+        header = audio.header(path)
+        if header.sample_rate not in rates or header.channels != 1:
+            channels = f"{header.channels} channel{'s' if header.channels > 1 else ''}"
+            needed = " or ".join(str(rate) for rate in sorted(set(rates)))
+            raise Problem(f"{path} has {header.sample_rate} Hz and {channels}; {needed} Hz and 1 channel are needed")
+        return audio.require_speech(audio.read(path), path)
+    except Problem:
+        raise
     except (ValueError, OSError) as error:
         raise Problem(str(error)) from error
-    if (header.samplerate, header.channels) != (SAMPLE_RATE, 1):
-        channels = f"{header.channels} channel{'s' if header.channels > 1 else ''}"
-        raise Problem(f"{path} has {header.samplerate} Hz and {channels}; {SAMPLE_RATE} Hz and 1 channel are needed")
-    if not wav.any():
-        raise Problem(f"{path} is silent")
-    return wav

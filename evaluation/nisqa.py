@@ -97,7 +97,7 @@ def _find(source: str | None, flag: str) -> Path:
 
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                ResumingDownloader(path)(_ADDRESS, str(path), None)
+                ResumingDownloader(path)(_ADDRESS)
                 return path
             except OSError as error:
                 problem += f": {one_line(error)}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from evaluation.format import SYSTEMS
 from evaluation.metric import Score
+from running.shard import WHOLE, Shard
 from utils.files import write_text
 
 
@@ -24,13 +25,14 @@ class Rows:
 
     Args:
         path: of the file; lines in it that are torn, as by a kill, are left out.
+        shard: of the files that this run scores. A shard appends to a file of its own; all are read.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, *, shard: Shard = WHOLE):
+        self.path = path if shard.count == 1 else path.with_name(f"{path.stem}.{shard.index}-of-{shard.count}.jsonl")
         self._rows: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+        for file in sorted(path.parent.glob(f"{path.stem}*.jsonl")):
+            for line in file.read_text(encoding="utf-8").splitlines():
                 try:
                     row = json.loads(line)
                     self._merge(row["name"], row)

@@ -6,18 +6,24 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evaluation.items import Item, Problem, read_strictly
-from evaluation.metric import Column, Metric, Score, Signals, Unavailable, Unscorable
+from evaluation.metric import SAMPLE_RATE, Column, Metric, Score, Signals, Unavailable, Unscorable
 from utils.files import read_arrays
+
+if TYPE_CHECKING:  # torch takes half a gigabyte, and most metrics are without it
+    import torch
+
+    from running.work import Setup
 
 
 @dataclass(frozen=True)
 class TokenSystem:
-    """The recipe's extractor, as far as it is needed here.
+    """The recipe's tokenizer and vocoder, as far as they are needed here.
 
     Attributes:
         codebooks: names of the codebooks.
@@ -30,66 +36,65 @@ class TokenSystem:
     digest: str
 
 
-def build_extractor(config: str, overrides: Sequence[str], device: str = "cpu") -> Any:
-    """The recipe's model without trained weights: its tokenizer and vocoder are frozen parts, read from their files.
+def build_system(setup: Setup, device: str | torch.device = "cpu") -> Any:
+    """The part of the recipe's system that turns sound into tokens and back; see ``models.load.load_token_system``.
 
     Raises:
-        Unavailable: the recipe cannot be built, or its model knows no tokens.
+        Unavailable: the recipe cannot be built, or its system knows no tokens.
     """
-    from models.interfaces import TokenExtractor
-    from utils.recipe import Recipe
-    from utils.seed import make_reproducible
+    from models.load import load_token_system
 
     try:
-        model = Recipe(config, overrides=overrides).build("model")["model"]
+        return load_token_system(setup.recipe(), setup.checkpoint, device=device)
     except (ValueError, OSError) as error:
         raise Unavailable(str(error)) from error
-    make_reproducible()  # now that all libraries are imported
-    if not isinstance(model, TokenExtractor):
-        raise Unavailable(f"the model of {config} does not work through tokens")
-    return model.to(device)
 
 
-def describe(config: str, overrides: Sequence[str]) -> TokenSystem:
-    """Build the recipe's extractor once, to see what it is. Raises Unavailable."""
-    from utils.recipe import Recipe
-
-    model = build_extractor(config, overrides)
-    weights = [part.digest() for part in (model.tokenizer, model.vocoder)]
-    text = Recipe(config, overrides=overrides).text("model")
+def describe(setup: Setup) -> TokenSystem:
+    """Build the recipe's system once, to see what it is. Raises Unavailable."""
+    system = build_system(setup)
+    weights = [part.digest() for part in (system.tokenizer, system.vocoder)]
     # Paths may change without a change of what lies there.
-    settings = [line for line in text.splitlines() if "_path:" not in line]
+    recipe = setup.recipe()
+    keys = [key for key in ("model", "tokenizer", "vocoder") if key in recipe]
+    settings = [line for line in recipe.text(*keys).splitlines() if "_path:" not in line]
     digest = hashlib.sha256("\n".join([*weights, *settings]).encode()).hexdigest()
-    return TokenSystem(tuple(model.tokenizer.codebook_names), model.tokenizer.vocab_size, digest)
+    return TokenSystem(tuple(system.tokenizer.codebook_names), system.tokenizer.vocab_size, digest)
 
 
-def start(device, config: str, overrides: Sequence[str], digest: str) -> Callable[[Item], None]:
-    """Load the extractor in this process; returns what tokenises an item and keeps the result, for ``run_jobs``."""
+def start(device: str, setup: Setup, digest: str) -> Callable[[Item], None]:
+    """Load the system in this process; returns what tokenises an item and keeps the result, for ``run_jobs``."""
     import torch
 
     from data import audio
-    from utils.distributed import select
+    from data.writing import write
+    from running.work import settle
     from utils.files import write_arrays
 
     device = torch.device(device)
-    select(device)
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    model = build_extractor(config, overrides, device)
+    settle(device, setup.threads)
+    system = build_system(setup, device)
+    rate = system.tokenizer.sample_rate
+
+    def native(path: Path, checked: np.ndarray) -> np.ndarray:
+        """What the system hears of a file; the same as was checked, if that is at its rate."""
+        return checked if rate == SAMPLE_RATE else audio.read(path, sample_rate=rate)
 
     def tokenise(item: Item) -> None:
         try:
-            wavs = {role: read_strictly(item.paths[role]) for role in ("target", "mixture") if role in item.paths}
-            wavs["extracted"] = read_strictly(item.output)
+            files = {role: item.paths[role] for role in ("target", "mixture") if role in item.paths}
+            files["extracted"] = item.output
+            rates = (SAMPLE_RATE, item.sample_rate)
+            wavs = {role: native(path, read_strictly(path, rates=rates)) for role, path in files.items()}
         except Problem:
             return  # it is told where the item is scored
-        tokens = {role: model.encode(wav).numpy() for role, wav in wavs.items() if role != "target"}
+        tokens = {role: system.encode(wav).numpy() for role, wav in wavs.items() if role != "target"}
         if "target" in wavs:
-            made = model.resynthesise(wavs["target"])
+            made = system.resynthesise(wavs["target"])
             # What a 16-bit file holds, as of an extraction: so the ceiling is measured on the same footing.
-            audio.write(item.stored["ceiling"], made.wav.numpy())
+            write(item.stored["ceiling"], made.wav.numpy(), sample_rate=system.vocoder.sample_rate)
             tokens["target"] = made.tokens.numpy()
-            tokens["ceiling"] = model.encode(audio.read(item.stored["ceiling"])).numpy()
+            tokens["ceiling"] = system.encode(audio.read(item.stored["ceiling"], sample_rate=rate)).numpy()
         arrays = {name: array.astype(np.int32) for name, array in tokens.items()}
         write_arrays(item.stored["tokens"], {**arrays, "key": np.array(key(item, digest))})
 

@@ -1,5 +1,5 @@
 """Systems, each in its folder, built from modules and wrapped public models."""
 
-from models.load import load_extractor
+from models.load import load_extractor, load_model
 
-__all__ = ["load_extractor"]
+__all__ = ["load_extractor", "load_model"]

@@ -2,12 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+
+# ---- what is run -----------------------------------------------------------------------------------------------------
+
+KINDS = ("audio", "array", "tokens", "text", "row")
+
+
+@dataclass(frozen=True)
+class Role:
+    """One input of a program, a column of its lists; or one of its results.
+
+    Attributes:
+        kind: ``audio``; ``array``, of floating point, or ``tokens``, integers, both as .npy; ``text``; or, of results
+            alone, ``row``: plain values by name, a line in a file for all.
+        file: of an input, its list in a folder of lists, ``mix_clean.scp``; of a result, the suffix of its files,
+            ``.wav``, with a folder before it if they go into one, ``tokens/.npy``; of a row, the file.
+        sample_rate: Hz of audio; of arrays and tokens, rows a second.
+        channels: of audio; None: as many as the file has.
+        optional: an input may be missing; a result is kept only where it is asked for.
+    """
+
+    kind: str
+    file: str
+    sample_rate: float | None = None
+    channels: int | None = 1
+    optional: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"the kind of a role is one of {', '.join(KINDS)}, got {self.kind!r}")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A signal that is read as it is needed, so that its length does not matter.
+
+    Attributes:
+        read: ``read(start, length)`` gives samples ``start`` to ``start + length``, at most; [T], or [C, T].
+        samples: how many there are.
+    """
+
+    read: Callable[[int, int], np.ndarray | torch.Tensor]
+    samples: int
+
+    @classmethod
+    def of(cls, wav: np.ndarray | torch.Tensor) -> Recording:
+        """A signal that is in memory, [T] or [C, T]."""
+        return cls(lambda start, length: wav[..., start : start + length], wav.shape[-1])
+
+    def whole(self) -> np.ndarray | torch.Tensor:
+        """All of it."""
+        return self.read(0, self.samples)
+
+
+@dataclass(frozen=True)
+class Item:
+    """What a program is given to work on: a name of a list, and its inputs by role.
+
+    An input is a ``Recording``, an array or a text, as the role's kind says. A missing optional one is not there.
+    """
+
+    name: str
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, role: str) -> Any:
+        return self.inputs[role]
+
+
+class Program(Protocol):
+    """What can be run of a system. It knows nothing of lists, folders, processes and records.
+
+    Attributes:
+        inputs: by role. The first one's length decides what is computed together.
+        results: by role.
+        checkpoint: whether ``load_checkpoint`` comes first: ``needed``, ``optional``, or ``refused``.
+        batch_seconds: of the first input, that are computed together; a longer item is alone.
+    """
+
+    inputs: Mapping[str, Role]
+    results: Mapping[str, Role]
+    checkpoint: str
+    batch_seconds: float
+
+    def digests(self) -> Mapping[str, str]:
+        """Of the weights that a result follows from, by name: kept beside the results, and compared."""
+        ...
+
+    def facts(self) -> Mapping[str, Any]:
+        """Plain values that whoever reads the results may want to know."""
+        ...
+
+    def load_checkpoint(self, path: str) -> None: ...
+
+    def outputs(self, item: Item) -> Sequence[str]:
+        """Under which names the results of an item are kept: usually its own alone."""
+        ...
+
+    def __call__(self, items: Sequence[Item]) -> Sequence[Mapping[str, Any]]:
+        """The results by role, one mapping for each item, or for each name in ``outputs(item)``, in order.
+
+        Audio is [T] or [C, T], or an iterator of such parts, each made when it is asked for, in the order of the items.
+        """
+        ...
+
+
+# ---- what programs are made of ---------------------------------------------------------------------------------------
 
 
 class TokenFormat(Protocol):
@@ -19,16 +124,25 @@ class TokenFormat(Protocol):
     vocab_size: int  # V
 
 
-@runtime_checkable
 class Tokenizer(TokenFormat, Protocol):
     codebook_names: tuple[str, ...]  # K of them
 
     def encode(self, wav: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """wav [B, T], lengths [B] in samples -> tokens [B, N, K]."""
+        """wav [B, T], lengths [B] in samples -> tokens [B, N, K]; 0 beyond a row's own frames."""
+        ...
+
+    def encode_files(self, recordings: Sequence[Recording]) -> list[torch.Tensor]:
+        """Whole files of any length, in bounded memory -> of each the tokens [N, K], on the CPU.
+
+        Short ones are computed together, long ones in pieces; how is the tokenizer's own.
+        """
+        ...
+
+    def digest(self) -> str:
+        """SHA-256 of all that the tokens of a signal follow from."""
         ...
 
 
-@runtime_checkable
 class Vocoder(TokenFormat, Protocol):
     def decode(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens [B, N, K] -> wav [B, N * hop_length]."""
@@ -38,8 +152,11 @@ class Vocoder(TokenFormat, Protocol):
         """The same in parts that follow each other in time, each made when it is asked for."""
         ...
 
+    def digest(self) -> str:
+        """SHA-256 of all that the sound of tokens follows from."""
+        ...
 
-@runtime_checkable
+
 class TargetExtractor(Protocol):
     sample_rate: int
 
@@ -76,12 +193,16 @@ class Source:
     enrolment: torch.Tensor | np.ndarray
 
 
-@runtime_checkable
 class TokenExtractor(TargetExtractor, Protocol):
     """An extractor that works through tokens, and so can be measured by them."""
 
     tokenizer: Tokenizer
     vocoder: Vocoder
+    batch_seconds: float
+
+    def digests(self) -> Mapping[str, str]:
+        """Of its parts, by name."""
+        ...
 
     def extract_with_tokens(
         self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray
@@ -100,6 +221,16 @@ class TokenExtractor(TargetExtractor, Protocol):
     def resynthesise(self, target: torch.Tensor | np.ndarray) -> Extraction:
         """What it would give if it made no error: the target's own tokens, and their sound."""
         ...
+
+
+def fulfils(thing: object, contract: type) -> bool:
+    """Whether an object has all that a protocol asks for.
+
+    ``isinstance`` does not find the parts of a torch module, which are no attributes of its class, since Python 3.12.
+    """
+    bases = [base for base in contract.__mro__ if base not in (Protocol, object) and base.__module__ != "typing"]
+    names = {name for base in bases for name in (*vars(base), *vars(base).get("__annotations__", {}))}
+    return all(hasattr(thing, name) for name in names if not name.startswith("_"))
 
 
 def require_same_format(producer: TokenFormat, consumer: TokenFormat) -> None:

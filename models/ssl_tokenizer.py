@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 
-from models.interfaces import Tokenizer
+from models.interfaces import Recording
 from modules.cutting import Cutting, Piece
 from modules.frames import length_mask
 from modules.frozen import Frozen
@@ -79,12 +78,15 @@ class SSLTokenizer(Frozen):
 
     forward = encode
 
+    def encode_files(self, recordings: Sequence[Recording]) -> list[torch.Tensor]:
+        """Whole files of any length, in bounded memory -> of each the tokens [ceil(T / hop), K], on the CPU."""
+        return encode_files(self, recordings)
+
 
 def encode_files(
-    tokenizer: Tokenizer,
-    sources: Sequence[tuple[Callable[[int, int], np.ndarray], int]],
+    tokenizer: SSLTokenizer,
+    recordings: Sequence[Recording],
     *,
-    device: str | torch.device,
     piece_seconds: float = 20.0,
     context_seconds: float = 2.0,
 ) -> list[torch.Tensor]:
@@ -94,7 +96,7 @@ def encode_files(
     overlap by their contexts.
 
     Args:
-        sources: of each file ``read(start, length)``, which gives its samples, and how many it has.
+        recordings: the files.
         piece_seconds, context_seconds: what is kept of a window of a long file, and what is heard on either side.
 
     Returns:
@@ -102,13 +104,14 @@ def encode_files(
     """
     rate, hop = tokenizer.sample_rate, tokenizer.hop_length
     piece, context = (round(seconds * rate / hop) for seconds in (piece_seconds, context_seconds))
-    cutting = Cutting(grid=tokenizer.grid, chunking="aligned", mix_length=0, piece=piece, context=context)
-    pieces = [cut for file, (_, samples) in enumerate(sources) for cut in cutting.cut(samples, file)]
-    made: list[list[torch.Tensor]] = [[] for _ in sources]
+    cutting = Cutting(grid=tokenizer.grid, piece=piece, context=context)
+    pieces = [cut for file, recording in enumerate(recordings) for cut in cutting.cut(recording.samples, file)]
+    made: list[list[torch.Tensor]] = [[] for _ in recordings]
+    device = next(tokenizer.buffers()).device
     for together in _fitting(pieces, samples=tokenizer.grid.samples(cutting.window)):
         wav = torch.zeros(len(together), max(cut.length for cut in together))
         for row, cut in zip(wav, together, strict=True):
-            heard = torch.as_tensor(sources[cut.signal][0](cut.start, cut.length))
+            heard = torch.as_tensor(recordings[cut.signal].read(cut.start, cut.length))
             row[: len(heard)] = heard
         lengths = torch.tensor([cut.length for cut in together])
         tokens = tokenizer.encode(wav.to(device), lengths.to(device)).cpu()

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from multiprocessing import popen_spawn_posix
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell sets it for what it starts with &; tests send Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -16,6 +19,31 @@ import torch
 
 from tests.toy import RECIPE, settings
 from utils.recipe import Recipe
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow tests last, each kind in its order: what is wrong shows early."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(autouse=True)
+def only_slow_tests_start_python(request, monkeypatch) -> None:
+    """Starting Python and torch takes seconds, so a test that does it says so: ``@pytest.mark.slow``."""
+    if request.node.get_closest_marker("slow"):
+        return
+
+    def refuse(*_: object) -> None:
+        pytest.fail("this test starts a Python process: mark it slow", pytrace=False)
+
+    start = subprocess.Popen.__init__
+
+    def guarded(self, args, *more, **options) -> None:
+        if isinstance(args, list | tuple) and args and str(args[0]) == sys.executable:
+            refuse()
+        start(self, args, *more, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", guarded)
+    monkeypatch.setattr(popen_spawn_posix.Popen, "_launch", refuse)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from html.parser import HTMLParser
+from pathlib import Path
+
 import numpy as np
 
 from evaluation.page import Example
@@ -103,3 +106,22 @@ def bare() -> tuple[dict, list[dict], list[Example]]:
     summary["metrics"]["stoi"]["systems"]["extracted"] |= {"low": None, "high": None, "count": 1}
     summary["published"] = {"columns": [], "keys": [], "rows": [], "source": ""}
     return summary, [{"name": "a.wav", "extracted": {"stoi": 0.8}}], []
+
+
+class Page(HTMLParser):
+    """What a page says (``text``, its pieces joined by spaces), and what it would load."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.tags, self.loads, self.pieces = [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        self.text = " ".join(" ".join(self.pieces).replace("\N{NO-BREAK SPACE}", " ").split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.loads += [value for name, value in attributes if name in ("src", "href", "srcset", "poster", "data")]
+
+    def handle_data(self, data):
+        if self.tags[-1:] != ["style"]:
+            self.pieces.append(data)

@@ -105,6 +105,7 @@ def test_rows_and_means_are_those_of_the_libraries(lists: Path, outputs: Path) -
     assert found["systems"] == ["extracted"]
 
 
+@pytest.mark.slow
 def test_the_order_of_the_lists_and_the_number_of_processes_change_nothing(lists: Path, outputs: Path) -> None:
     assert evaluate(lists, outputs, processes=1).returncode == 0
     first = made(outputs)
@@ -231,12 +232,13 @@ def test_a_report_with_the_extraction(tmp_path) -> None:
     assert run["audio_seconds"] == pytest.approx(sum(read("s1", u).shape[1] for u in UTTERANCES) / 16000, abs=1e-3)
     assert (tmp_path / "report.html").stat().st_size > 10_000 and str(tmp_path / "report.html") in done.stderr
     tokens = np.load(tmp_path / "tokens/utt0.npy")
-    assert tokens.dtype == np.int32 and tokens.shape[1] == 6
+    assert tokens.dtype == np.int16 and tokens.shape[1] == 6
 
 
 # -- going on ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_goes_on_and_ends_the_same(lists: Path, outputs: Path) -> None:
     for number in range(4, 24):
         for kind, file in LISTS.items():
@@ -278,6 +280,7 @@ def test_only_what_changed_is_scored_again(lists: Path, outputs: Path) -> None:
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_each_bad_input_is_named_and_none_is_a_score(lists: Path, outputs: Path) -> None:
     target = read("s1", "utt0")[0].numpy()
     bad = {
@@ -377,6 +380,7 @@ def test_what_the_command_line_needs() -> None:
         assert done.returncode == 2 and "usage:" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_main_process_stays_without_torch() -> None:
     """It waits for the others; torch alone would take half a gigabyte."""
     code = "import sys, evaluate; evaluate.parse_args(['-scp', 'a', '--output', 'b']); import evaluation.scoring, "

@@ -41,6 +41,7 @@ def one_process(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_published_chunking_gives_the_references_waveforms(tmp_path, variant: str) -> None:
     done = extract(tmp_path, processes=2, chunking="published", **VARIANTS[variant])
@@ -52,6 +53,7 @@ def test_published_chunking_gives_the_references_waveforms(tmp_path, variant: st
         np.testing.assert_allclose(wav, want, atol=1e-4 + 1 / 32768)  # 16-bit files
 
 
+@pytest.mark.slow
 def test_the_results_do_not_depend_on_the_number_of_processes(tmp_path, one_process) -> None:
     """In the published code the enrolment was cut at random, so two runs differed."""
     assert extract(tmp_path, processes=3).returncode == 0
@@ -110,6 +112,7 @@ def test_outputs_of_another_system_are_not_mixed_with_these(tmp_path, one_proces
     assert record["checkpoint"].endswith("tselm.pth") and len(record["sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_half_file_and_the_rest_can_be_done(tmp_path, one_process) -> None:
     where = ("-config", "config/tselm_l.yaml", "-ckpt", REFERENCE / "tselm.pth", "--output", tmp_path, "-gpus", "cpu")
     arguments = ["inference.py", "-scp", REFERENCE / "test", *where, "-proc", 2, *flags()]
@@ -127,6 +130,7 @@ def test_ctrl_c_leaves_no_half_file_and_the_rest_can_be_done(tmp_path, one_proce
         assert (tmp_path / f"{utterance}.wav").read_bytes() == (one_process / f"{utterance}.wav").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_bad_file_fails_alone(tmp_path) -> None:
     scp = tmp_path / "test"
     shutil.copytree(REFERENCE / "test", scp)
@@ -154,7 +158,7 @@ def test_names_with_other_suffixes_folders_and_dots(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("../../escaped.wav", "outside"), ("/escaped.wav", "outside"), ("utt1.flac", "both be written")],
+    [("../../escaped.wav", "outside"), ("/escaped.wav", "outside"), ("utt1.flac", "written to the same file")],
 )
 def test_names_that_cannot_be_outputs(tmp_path, name: str, message: str) -> None:
     scp = tmp_path / "test"
@@ -178,7 +182,8 @@ def test_names_that_cannot_be_outputs(tmp_path, name: str, message: str) -> None
         (dict(num_layers=3), "missing"),
         (dict(ssl_layers=[1, 3, 7, 12, 18, 22]), "22"),
         (dict(piece_seconds=60), "2000"),
-        (dict(batch_seconds="short"), "batch_seconds must be a number of seconds, 0 or more, got 'short'"),
+        (dict(batch_seconds="short"), "batch_seconds"),
+        (dict(batch_seconds=-1), "batch_seconds"),
     ],
 )
 def test_mistakes_are_one_line_that_names_them(tmp_path, keys: dict, message: str) -> None:
@@ -235,6 +240,6 @@ def test_frozen_weights_that_differ_from_the_folder_are_an_error(tmp_path) -> No
 
 
 def test_what_the_command_line_needs() -> None:
-    for arguments in (["-scp", "x", "--mixture", "a"], ["--mixture", "a"], [], ["-scp", "x", "-proc", "0"]):
+    for arguments in (["-scp", "x", "--mixture", "a"], [], ["-scp", "x", "-proc", "0"], ["--mixture", "a", "--report"]):
         done = call("inference.py", "-config", "c", "-ckpt", "k", "--output", "o", *arguments)
         assert done.returncode == 2 and "usage:" in done.stderr

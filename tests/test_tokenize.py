@@ -10,9 +10,12 @@ import soundfile as sf
 import torch
 
 from data.utterances import read_utterances
+from models.interfaces import Recording
 from models.ssl_tokenizer import encode_files
 from tests.toy import RECIPE, REFERENCE, call, flags, settings, write_corpus
 from utils.recipe import Recipe
+
+LISTS = REFERENCE / "test"
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,7 @@ def tokenize(listed, output, *more, processes: int = 1, **keys):
     return call("inference.py", "--tokenize", listed, *where, *more, *flags(**keys))
 
 
+@pytest.mark.slow
 def test_every_file_has_the_tokens_it_has_alone(tmp_path, corpus, tokenizer) -> None:
     index = corpus["tr_data_scp_path"]
     done = tokenize(index, tmp_path / "a", processes=2)
@@ -81,12 +85,16 @@ def test_one_bad_file_fails_alone(tmp_path, corpus) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--tokenize", "list.scp", "-ckpt", "a.pth"), "--tokenize reads none"),
-        (("-scp", "lists"), "extraction needs -ckpt"),
-        (("--tokenize", "list.scp", "-scp", "lists", "-ckpt", "a.pth"), "give either"),
-        (("--tokenize", "list.scp", "--report"), "are for a folder of lists"),
+        (("--tokenize", LISTS / "s1.scp", "-ckpt", "a.pth"), "reads no checkpoint"),
+        (("-scp", LISTS), "needs a checkpoint: -ckpt FILE"),
+        (("-scp", LISTS, "-ckpt", "/nowhere/a.pth"), "no such checkpoint: /nowhere/a.pth"),
+        (("--tokenize", "list.scp", "-scp", "lists", "-ckpt", "a.pth"), "give one of"),
+        (("--tokenize", "list.scp", "--report"), "is for a folder of lists"),
+        (("--score", LISTS / "s1.scp"), "offers extract, tokenize, decode, resynthesise; not score"),
+        (("--tokenize", LISTS / "s1.scp", "--speaker", "anna"), "takes --audio; not --speaker"),
+        (("--tokenize", LISTS / "s1.scp", "--shard", "3/2"), "a shard is i/n, with i from 1 to n, got '3/2'"),
         (("--tokenize", "/nowhere/list.scp"), "no such list: /nowhere/list.scp"),
-        (("--tokenize", "/nowhere/index.json"), "no such speaker index: /nowhere/index.json"),
+        (("--tokenize", "/nowhere/index.json"), "no such list: /nowhere/index.json"),
     ],
 )
 def test_mistakes_are_named(tmp_path, arguments, message: str) -> None:
@@ -99,10 +107,8 @@ def test_long_files_in_windows_and_short_ones_together(tokenizer) -> None:
     wav = torch.from_numpy(sf.read(REFERENCE / "test/mix_clean/utt0.wav", dtype="float32")[0])
     long = torch.cat([wav] * 3)
 
-    def source(signal):
-        return (lambda start, length: signal[start : start + length].numpy()), len(signal)
-
-    whole = encode_files(tokenizer, [source(wav), source(long)], device="cpu")
-    cut = encode_files(tokenizer, [source(wav), source(long)], device="cpu", piece_seconds=2.0, context_seconds=1.0)
+    recordings = [Recording.of(wav), Recording.of(long)]
+    whole = tokenizer.encode_files(recordings)
+    cut = encode_files(tokenizer, recordings, piece_seconds=2.0, context_seconds=1.0)
     assert [len(x) for x in cut] == [len(x) for x in whole] == [-(-len(x) // 320) for x in (wav, long)]
     assert (cut[1] == whole[1]).float().mean() > 0.5

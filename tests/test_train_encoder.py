@@ -68,6 +68,7 @@ def test_it_trains_and_writes_an_encoder_that_is_read_as_any(whole) -> None:
     assert encoder.dim == 16 and encoder(torch.randn(1, 16000))[1].shape == (1, 49, 16)
 
 
+@pytest.mark.slow
 def test_killed_and_continued_it_ends_with_the_same_weights(tmp_path, corpus, units, whole) -> None:
     arguments = command(tmp_path, corpus, units, save_interval=1)
     stopped = stop_after_first_save("train.py", *arguments, checkpoint=tmp_path / "ckpt/last.pth")

@@ -104,13 +104,13 @@ class Done:
     stderr: str
 
 
-def call(program: str, *command: object) -> Done:
+def call(program: str, *command: object, cwd: Path = ROOT) -> Done:
     """The same in this process, which saves the imports, for what needs no process of its own."""
-    main = importlib.import_module(program.removesuffix(".py")).main
+    main = importlib.import_module(program.removesuffix(".py").replace("/", ".")).main
     threads, handlers, environment = torch.get_num_threads(), list(logging.root.handlers), dict(os.environ)
     stdout, stderr = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr), contextlib.chdir(ROOT):
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr), contextlib.chdir(cwd):
             status = main([str(part) for part in command])
     except SystemExit as exit:  # argparse
         status = exit.code

@@ -2,32 +2,46 @@
 
 A recipe is code: HyperPyYAML can construct anything. Run your own, never one that came with downloaded weights.
 
-A recipe names what it is a variant of with ``base: other.yaml``: its own keys are laid over the base's, and keys of the
-base that nothing refers to any more are left out. Only what is asked for is built, with whatever it refers to, so
-inference needs no training path.
+**Variants.** A recipe names what it is a variant of with ``base: other.yaml``. Its own keys are laid over the base's: a
+mapping merges into the block that is there, key by key, and keeps its class; anything else, also a block with a tag of
+its own (``!new:...``; of a plain mapping ``!new:builtins.dict``), takes its place. Keys of the base that nothing refers
+to any more are left out. Only what is asked for is built, with whatever it refers to, so inference needs no training
+path.
+
+**Overrides.** ``KEY=VALUE``, where VALUE is YAML and is laid over in the same way. ``network.d_model=256`` reaches into
+a block, ``model.network.d_model=256`` through references too (the block is shared, so it changes for all), and
+``mel.sizes.0=512`` into a list. A parameter that the class has but the recipe does not spell may be given too.
+
+**Values.** Before anything is built, what is handed to a class or function is compared with its annotations: text that
+writes a number or a truth value counts as one where that is asked for, the rest is refused, all of it in one message.
+
+**Paths.** A relative path in a recipe's file is looked for beside that file, and if nothing is there, in the current
+folder. A path of an override is relative to the current folder.
 """
 
 from __future__ import annotations
 
-import difflib
+import copy
 import io
 import os
-import re
+import pydoc
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hyperpyyaml import load_hyperpyyaml
-from hyperpyyaml.core import recursive_update
-from ruamel.yaml import YAML, YAMLError
-from ruamel.yaml.comments import CommentedMap, TaggedScalar
-from ruamel.yaml.scalarfloat import ScalarFloat
-from ruamel.yaml.tag import Tag
+from ruamel.yaml import YAMLError
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.loader import Loader
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+from utils.recipe_check import Check, hint
+from utils.recipe_overrides import override, parse_overrides
+from utils.recipe_tree import block_at, dump, read, references, settle_scalars, tag_of
 
 # What programs ask for; every other key of a recipe is there for one of these.
-ROOTS = ("seed", "gpus", "tokenizer", "model", "task", "train_data", "valid_data", "trainer")
-_REFERENCE = re.compile(r"<([^<>\[\]. ]+)[^<>]*>")
-_TUPLE = re.compile(r"\(.*\)")
+JOBS = ("extract", "tokenize", "decode", "resynthesise", "score", "continue")
+ROOTS = ("seed", "gpus", "tokenizer", "vocoder", "model", *JOBS, "task", "train_data", "valid_data", "trainer")
 _MISSING = "!PLACEHOLDER"
 
 
@@ -36,7 +50,7 @@ class Recipe:
 
     Args:
         path: of the YAML file.
-        overrides: ``KEY=VALUE`` texts; VALUE is YAML, and a mapping is merged into the recipe's own.
+        overrides: ``KEY=VALUE`` texts.
         roots: keys that programs ask for. Every other key must be referred to, directly or not, by one of them.
 
     Raises:
@@ -47,25 +61,26 @@ class Recipe:
     def __init__(self, path: str | os.PathLike, *, overrides: Iterable[str] = (), roots: Iterable[str] = ROOTS):
         self.path = Path(path)
         self.roots = tuple(roots)
-        self._tree, own = _read(self.path)
-        used = self._closure([root for root in self.roots if root in self._tree])
-        problems = [_suggest(key, self.roots) for key in own if key not in used]
-        self._tree = self._part(used)
-        changes = _parse_overrides(overrides)
-        problems += [f"override {_suggest(key, self._tree)}" for key in changes if key not in self._tree]
+        self._tree, own = read(self.path)
+        self._keep_what_is_used()
+        problems = [key + hint(key, self.roots) for key in own if key not in self._tree]
+        for key, value in parse_overrides(overrides).items():
+            try:
+                override(self._tree, key, value)
+            except KeyError as error:
+                problems.append(f"override {error.args[0]}")
         if problems:
             raise ValueError(f"{self.path} has keys that nobody knows: " + "; ".join(problems))
-        try:
-            recursive_update(self._tree, changes)
-        except TypeError as error:
-            raise ValueError(f"an override is a mapping where {self.path} has a plain value: {error}") from error
-        _settle_scalars(self._tree)
+        self._keep_what_is_used()
+        settle_scalars(self._tree)
 
     def build(self, *names: str) -> dict[str, Any]:
         """Build the objects under ``names`` and what they refer to, each once.
 
         Raises:
-            ValueError: a key is missing or has no value yet; all of them are listed.
+            ValueError: keys are missing or have no value yet, or values are not what the classes ask for; all of them
+                are listed. Or a class refuses what it is given: ``KEY: REASON``.
+            FileNotFoundError, OSError: the same, for a file that cannot be read.
         """
         if absent := [name for name in names if name not in self._tree]:
             raise ValueError(f"{self.path} lacks {', '.join(absent)}")
@@ -73,11 +88,31 @@ class Recipe:
         if unset := [name for name in self._tree if name in needed and _is_placeholder(self._tree[name])]:
             flags = " ".join(f"--override {name}=..." for name in unset)
             raise ValueError(f"{self.path}: {', '.join(unset)} must be set, in a copy of the file or with {flags}")
+        tree, check = self._checked(names, needed)
+        part = CommentedMap((key, value) for key, value in tree.items() if key in needed)
         try:
-            built = load_hyperpyyaml(io.StringIO(_dump(self._part(needed))))
-        except (TypeError, ImportError) as error:
+            built = load_hyperpyyaml(io.StringIO(dump(part)), loader=_NamingLoader)
+        except _Refusal as refusal:
+            raise refusal.as_one_line(check.looked_for) from refusal.error
+        except (TypeError, ValueError, ImportError) as error:
             raise ValueError(f"{self.path}: {_message(error)}") from error
         return {name: built[name] for name in names}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tree
+
+    def constructor(self, name: str) -> Any:
+        """The class or function that makes the object under a name, which is not built; None for a plain value.
+
+        Raises:
+            ValueError: there is no such class or function.
+        """
+        kind, _, path = tag_of(block_at(self._tree[name], self._tree)).partition(":")
+        if kind not in ("!new", "!name", "!apply"):
+            return None
+        if (found := pydoc.locate(path)) is None:
+            raise ValueError(f"{self.path}: {name} names {path}, and there is no such class or function")
+        return found
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value under one name, built if it is an object; ``default`` if the recipe has no such key."""
@@ -85,10 +120,31 @@ class Recipe:
 
     def text(self, *names: str) -> str:
         """The recipe with its overrides as YAML: all of it, or ``names`` and what they refer to."""
-        return _dump(self._part(self._closure(names)) if names else self._tree)
+        wanted = self._closure(names) if names else self._tree.keys()
+        return dump(CommentedMap((key, copy.deepcopy(v)) for key, v in self._tree.items() if key in wanted))
 
-    def _part(self, keys: set[str]) -> CommentedMap:
-        return CommentedMap((key, value) for key, value in self._tree.items() if key in keys)
+    def _checked(self, names: Iterable[str], needed: set[str]) -> tuple[CommentedMap, Check]:
+        """A copy of the recipe in which values are what the classes ask for."""
+        tree = copy.deepcopy(self._tree)
+        check = Check(tree)
+        for name in tree:
+            if name in needed:
+                check.block(name)
+        for name in names:
+            if tree[name] is None or isinstance(
+                tree[name], str | bool
+            ):  # a number is most likely right: import nothing
+                check.uses_of(name)
+        if check.problems:
+            raise ValueError(f"{self.path}: " + "; ".join(check.problems))
+        for name, value in check.meant.items():
+            tree[name] = self._tree[name] = value
+        return tree, check
+
+    def _keep_what_is_used(self) -> None:
+        used = self._closure(self.roots)
+        for key in [key for key in self._tree if key not in used]:
+            del self._tree[key]
 
     def _closure(self, names: Iterable[str]) -> set[str]:
         """The keys under ``names`` and all that they refer to."""
@@ -99,84 +155,70 @@ class Recipe:
             if name in needed or name not in self._tree:
                 continue
             needed.add(name)
-            waiting += _references(self._tree[name])
+            waiting += references(self._tree[name])
         return needed
 
 
-def _read(path: Path, inside: tuple[Path, ...] = ()) -> tuple[CommentedMap, list[str]]:
-    """A recipe laid over its bases, and the keys of its own."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no such recipe: {path}")
-    if path.resolve() in inside:
-        raise ValueError(f"{path} is its own base")
-    try:
-        tree = YAML().load(path.read_text(encoding="utf-8"))
-    except YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
-    if not isinstance(tree, CommentedMap):
-        raise ValueError(f"{path} is not a recipe: a mapping of keys is expected")
-    if "base" not in tree:
-        return tree, list(tree)
-    base, _ = _read(path.parent / str(tree.pop("base")), (*inside, path.resolve()))
-    for key, value in tree.items():
-        base[key] = value
-    return base, list(tree)
+class _Refusal(Exception):
+    """An error in building the object at ``where`` in the recipe."""
+
+    def __init__(self, where: str, error: Exception):
+        super().__init__(where)
+        self.where = where
+        self.error = error
+
+    def as_one_line(self, looked_for: Mapping[str, Path]) -> Exception:
+        """The error that users see: of the same kind, with the key in front."""
+        text = f"{self.where}: {_message(self.error)}"
+        if not isinstance(self.error, OSError):
+            is_plain = isinstance(self.error, ValueError) and type(self.error).__init__ is ValueError.__init__
+            return (type(self.error) if is_plain else ValueError)(text)
+        for path, folder in looked_for.items():
+            if path in text:
+                text += f". {path} was looked for in {folder.absolute()}, where the recipe is, and in {Path.cwd()}"
+        return (FileNotFoundError if isinstance(self.error, FileNotFoundError) else OSError)(text)
 
 
-def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
-    for text in overrides:
-        key, separator, value = text.partition("=")
-        if not separator or not key.strip():
-            raise ValueError(f"an override is KEY=VALUE, got {text!r}")
+class _NamingLoader(Loader):
+    """Says at which key an object could not be built."""
+
+    def construct_document(self, node: Node) -> Any:
+        self._names = _names(node)
+        return super().construct_document(node)
+
+    def construct_object(self, node: Node, deep: bool = True) -> Any:  # HyperPyYAML builds deep
         try:
-            changes[key.strip()] = YAML().load(value)
-        except YAMLError as error:
-            raise ValueError(f"override {key.strip()}: {value!r} is not YAML: {error}") from error
-    return changes
+            return super().construct_object(node, deep=deep)
+        except _Refusal:
+            raise
+        except (TypeError, ValueError, ImportError, OSError, YAMLError) as error:
+            raise _Refusal(self._names.get(id(node), "recipe"), error) from error
+        except Exception as error:
+            error.add_note(f"while building {self._names.get(id(node), 'recipe')} of the recipe")
+            raise
 
 
-def _references(node: Any) -> list[str]:
-    """The keys that ``!ref`` and ``!copy`` texts below a node name."""
-    if isinstance(node, Mapping):
-        return [name for value in node.values() for name in _references(value)]
-    if isinstance(node, list | tuple):
-        return [name for value in node for name in _references(value)]
-    if isinstance(node, TaggedScalar) and node.tag.value in ("!ref", "!copy"):
-        return _REFERENCE.findall(node.value)
-    return []
+def _names(root: Node) -> dict[int, str]:
+    """Of each node its shortest dotted name: that of a shared block is its own key."""
+    names: dict[int, str] = {}
+    waiting = [(root, "")]
+    for node, name in waiting:  # grows as it goes: level by level
+        if id(node) in names:
+            continue
+        names[id(node)] = name
+        prefix = f"{name}." if name else ""
+        if isinstance(node, MappingNode):
+            waiting += [(value, f"{prefix}{key.value}") for key, value in node.value]
+        elif isinstance(node, SequenceNode):
+            waiting += [(value, f"{prefix}{number}") for number, value in enumerate(node.value)]
+    return names
 
 
-def _settle_scalars(node: Any) -> None:
-    """Write scalars so that they mean the same when HyperPyYAML reads them again.
-
-    1e-4 is a number in YAML 1.2, but a text for HyperPyYAML, which must see 0.0001. And after its first use in a
-    process, ruamel.yaml quotes a tuple such as (0.9, 0.98), which makes it a text, unless its tag says what it is.
-    """
-    for key, value in list(node.items() if isinstance(node, Mapping) else enumerate(node)):
-        if isinstance(value, Mapping | list):
-            _settle_scalars(value)
-        elif isinstance(value, ScalarFloat):
-            node[key] = float(value)
-        elif isinstance(value, str) and _TUPLE.fullmatch(value):
-            node[key] = TaggedScalar(value)
-            node[key].yaml_set_ctag(Tag(suffix="!tuple"))
-
-
-def _dump(tree: CommentedMap) -> str:
-    stream = io.StringIO()
-    YAML().dump(tree, stream)
-    return stream.getvalue()
-
-
-def _is_placeholder(value: Any) -> bool:
-    return isinstance(value, TaggedScalar) and value.tag.value == _MISSING
-
-
-def _suggest(key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, list(known), n=1)
-    return key + (f" (did you mean {close[0]}?)" if close else "")
+def _is_placeholder(node: Any) -> bool:
+    return tag_of(node) == _MISSING
 
 
 def _message(error: BaseException) -> str:
+    if isinstance(error, OSError | YAMLError):
+        return " ".join(str(error).split())
     return ": ".join(str(part) for part in error.args) or type(error).__name__

@@ -8,9 +8,9 @@ import re
 import time
 from pathlib import Path
 
-import pooch
 import requests
 from tqdm import tqdm
+from utils.run_record import file_digest
 
 from utils.files import write_json
 
@@ -41,7 +41,7 @@ class Ledger:
             ValueError: the file is not the one that was recorded.
         """
         name = path.relative_to(self.root).as_posix()
-        digest = pooch.file_hash(str(path))
+        digest = file_digest(path)
         recorded = self.entries.get(name, {}).get("sha256", digest)
         if recorded != digest:
             raise ValueError(
@@ -66,8 +66,7 @@ def fetch_file(address: str, path: Path, ledger: Ledger) -> str:
     if path.exists():
         return ledger.check(path, address=None)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not through pooch.retrieve, whose empty temporary file stays behind in a run that is killed.
-    ResumingDownloader(path)(address, str(path), None)
+    ResumingDownloader(path)(address)
     return ledger.check(path, address=address)
 
 
@@ -88,13 +87,13 @@ _PASSING = (Interrupted, requests.ConnectionError, requests.Timeout, requests.ex
 
 
 class ResumingDownloader:
-    """A downloader for pooch, over HTTP, that goes on where an earlier one stopped, in this run or another.
+    """A downloader over HTTP that goes on where an earlier one stopped, in this run or another.
 
     The bytes gather in ``target`` + ``.part``; ``.part.json`` beside it says which version of the file they belong to
     (ETag, date, length). They are continued if the server sends the rest of that version, and dropped if it does not.
 
     Args:
-        target: where the file belongs in the end; the errors name it.
+        target: where the file belongs in the end, in a folder that is there; the errors name it.
     """
 
     def __init__(self, target: Path) -> None:
@@ -107,14 +106,12 @@ class ResumingDownloader:
         """How many bytes there are to go on from."""
         return self.part.stat().st_size if self.part.exists() else 0
 
-    def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> bool | None:
-        """Write ``url`` to ``output_file``, or, with ``check_only``, say whether it is there: pooch's protocol.
+    def __call__(self, url: str) -> None:
+        """Write what ``url`` holds to the target.
 
         Raises:
             OSError: the address cannot be reached or has no such file; the message names it and the way out.
         """
-        if check_only:
-            return file_size(url) is not None
         failures = 0
         while True:
             before = self.held
@@ -128,9 +125,8 @@ class ResumingDownloader:
                 time.sleep(2 ** max(failures - 1, 0))
             except requests.RequestException as error:
                 raise OSError(self._way_out(url, str(error))) from error
-        os.replace(self.part, output_file)
+        os.replace(self.part, self.target)
         self._discard()
-        return None
 
     def _get_rest(self, url: str) -> None:
         version = self._read_note(url)
@@ -146,7 +142,7 @@ class ResumingDownloader:
         if version["size"] is not None and self.held != version["size"]:
             raise Interrupted(f"{self.held} of {version['size']} bytes arrived")
         if version["sha256"]:
-            digest = pooch.file_hash(str(self.part))
+            digest = file_digest(self.part)
             if digest != version["sha256"]:
                 self._discard()
                 reason = f"the server names the SHA-256 {version['sha256']}, but that of what it sent is {digest}"

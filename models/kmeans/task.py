@@ -11,7 +11,7 @@ from torch import nn
 
 from models.kmeans.centre_descent import CentreDescent
 from models.kmeans.codebooks import Codebooks
-from models.released import write_kmeans, write_released_kmeans
+from models.kmeans.files import write_kmeans, write_released_kmeans
 from modules.codebook_use import histogram, perplexity, usage
 from modules.frames import length_mask
 from modules.frozen import Frozen

@@ -10,19 +10,25 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import released
 from models.interfaces import Extraction, Source, Vocoder, require_same_format
+from models.tselm import released
+from models.tselm.chunking import PublishedCutting, require_chunking
 from models.tselm.front_end import FrontEnd, require_network_fits
 from models.tselm.network import TSELM
 from models.tselm.signals import Signal, as_batch, as_row, signals
 from modules.cutting import Cutting, Piece, batches
+from modules.frozen import tensor_digest
 from utils import checkpoint
 from utils.ahead import ahead
 from utils.precision import autocast, require_known
 
 
 class Extractor(nn.Module):
-    """Extracts the enrolled talker from mixtures, in pieces that ``modules.cutting`` cuts.
+    """Extracts the enrolled talker from mixtures, in pieces.
+
+    ``chunking="aligned"``: the mixture is cut by frames into windows that overlap, see ``modules.cutting``, and the
+    tokens of the whole file are decoded as one. Sample i of the output belongs to sample i of the mixture, and the
+    output is exactly as long. ``chunking="published"``: as ``models.tselm.chunking`` says.
 
     Only the first ``regi_length`` samples of the enrolment are used. A shorter enrolment is used whole (``aligned``) or
     zero-padded (``published``).
@@ -65,6 +71,7 @@ class Extractor(nn.Module):
                 "piece_seconds must be above 0, and context_seconds and batch_seconds not below, "
                 f"got {piece_seconds}, {context_seconds} and {batch_seconds}"
             )
+        require_chunking(chunking)
         require_known(precision)
         self.precision = precision
         self.network = network
@@ -74,18 +81,17 @@ class Extractor(nn.Module):
         self.grid = front_end.grid
         self.sample_rate: int = tokenizer.sample_rate
         self.regi_length = regi_length
+        self.batch_seconds = batch_seconds
         self.batch_samples = round(batch_seconds * self.sample_rate)
         frame_rate = self.sample_rate / self.grid.hop
-        self.cutting = Cutting(
-            grid=self.grid,
-            chunking=chunking,
-            mix_length=mix_length,
-            piece=max(1, round(piece_seconds * frame_rate)),
-            context=round(context_seconds * frame_rate),
-        )
-        if self.cutting.window > network.max_frames:
+        self.mix_length = mix_length
+        self.is_published = chunking == "published"
+        piece, context = max(1, round(piece_seconds * frame_rate)), round(context_seconds * frame_rate)
+        windows = Cutting(grid=self.grid, piece=piece, context=context)
+        self.cutting = PublishedCutting(grid=self.grid, mix_length=mix_length) if self.is_published else windows
+        if windows.window > network.max_frames:
             raise ValueError(
-                f"a window of {piece_seconds} + 2 * {context_seconds} s has {self.cutting.window} frames, "
+                f"a window of {piece_seconds} + 2 * {context_seconds} s has {windows.window} frames, "
                 f"but the network's position table ends at {network.max_frames}"
             )
         self.eval()
@@ -115,6 +121,11 @@ class Extractor(nn.Module):
             if self.network.mix_continuous:  # a released file holds the table that this mode does not use
                 tensors.pop("network.mixture_embedding.table.weight", None)
         checkpoint.load_tensors({"network": self.network}, tensors, path)
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the weights of each part."""
+        parts = {"network": tensor_digest(self.network.state_dict())}
+        return parts | {"tokenizer": self.tokenizer.digest(), "vocoder": self.vocoder.digest()}
 
     def extract(self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray) -> torch.Tensor:
         """The enrolled talker's speech.
@@ -202,7 +213,7 @@ class Extractor(nn.Module):
         """Tokens [N, K] of each mixture, on the device, and the speech in parts."""
         used = [self._used(enrolment) for enrolment in enrolments]
         whole = [len(enrolment) // self.grid.hop * self.grid.hop for enrolment in used]
-        if self.cutting.is_published:
+        if self.is_published:
             whole = [self.regi_length] * len(used)  # else the mixture starts where a frame starts
         cut = [Piece(number, 0, len(enrolment), slice(None)) for number, enrolment in enumerate(used)]
 
@@ -224,7 +235,7 @@ class Extractor(nn.Module):
             raise ValueError(f"the enrolment needs at least {self.grid.window} samples, got {len(used)}")
         if not bool(used.any()):
             raise ValueError("the enrolment is silent in the part that is used: there is nobody to follow")
-        return F.pad(used, (0, self.regi_length - len(used) if self.cutting.is_published else 0))
+        return F.pad(used, (0, self.regi_length - len(used) if self.is_published else 0))
 
     @torch.inference_mode()
     def _encode(self, heard: Sequence[Signal]) -> list[torch.Tensor]:
@@ -255,13 +266,13 @@ class Extractor(nn.Module):
 
     def _decode(self, tokens: torch.Tensor, signal: Signal) -> Iterator[torch.Tensor]:
         """[N, K] to parts of [at most T]: decoded as one, or in the pieces of the published cut."""
-        together = self.cutting.decoded_together(len(tokens))
-        if together == len(tokens):
-            parts = (part[0] for part in self.vocoder.parts(tokens[None]))
-        else:
+        if isinstance(self.cutting, PublishedCutting):
+            together = self.cutting.frames
             size = max(1, self.batch_samples // (together * self.grid.hop))
             parts = (self.vocoder.decode(rows).flatten() for rows in tokens.unflatten(0, (-1, together)).split(size))
-        left, is_silent = signal.samples, signal.is_silent and not self.cutting.is_published
+        else:
+            parts = (part[0] for part in self.vocoder.parts(tokens[None]))
+        left, is_silent = signal.samples, signal.is_silent and not self.is_published
         while True:
             with torch.inference_mode(), autocast(self.device, self.precision):  # not where others go on
                 wav = next(parts, None)

@@ -57,7 +57,7 @@ def generator_arguments(generator: UnitHifiganGenerator) -> dict[str, Any]:
 def write_released(
     folder: str | os.PathLike, arguments: Mapping[str, Any], state: Mapping[str, torch.Tensor], *, title: str
 ) -> list[Path]:
-    """Write ``hyperparams.yaml`` and ``generator.ckpt``, as ``models.released.read_vocoder`` reads them.
+    """Write ``hyperparams.yaml`` and ``generator.ckpt``, as ``models.unit_hifigan.files.read_vocoder`` reads them.
 
     Args:
         arguments, state: of the ``UnitHifiganGenerator``.

@@ -12,8 +12,8 @@ import torch
 from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
 from torch import nn
 
-from models.released import write_vocoder
 from models.unit_hifigan.export import generator_arguments, write_released
+from models.unit_hifigan.files import write_vocoder
 from models.unit_hifigan.vocoder import UnitHifiGAN
 from modules.losses import feature_matching_loss, lsgan_discriminator_loss, lsgan_generator_loss
 from modules.mel import MelDistance

@@ -10,9 +10,9 @@ import torch
 from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
 from torch.nn.utils import parametrize
 
-from models.released import read_vocoder
+from models.unit_hifigan.files import read_vocoder
 from modules.frozen import Frozen
-from utils.checkpoint import flatten, load_tensors
+from utils.checkpoint import flatten, load, load_tensors, require_same
 
 MISSING = -1  # the token of a layer that is not given
 FIRST_FACTOR = 5  # with a smaller first upsampling, a sample would depend on more frames than CONTEXT
@@ -38,6 +38,7 @@ class UnitHifiGAN(Frozen):
             was not trained.
     """
 
+    checkpoint = "refused"  # it has its weights
     sample_rate = 16000
     CONTEXT = 21  # frames on either side that a sample can depend on: the receptive field of the convolutions
     SHORTEST = 6  # frames; the reflection padding of the generator needs as many
@@ -60,10 +61,9 @@ class UnitHifiGAN(Frozen):
             )
         if unknown := [layer for layer in layers if layer not in trained_layers]:
             raise ValueError(f"the vocoder was trained on layers {list(trained_layers)}, not on {unknown}")
-        for module in generator.modules():  # weight norm is for training: the weights are the same without it
-            if parametrize.is_parametrized(module, "weight"):
-                parametrize.remove_parametrizations(module, "weight")
         self.generator = generator
+        if self.checkpoint == "refused":
+            self._fold_weight_norm()
         self.num_codebooks = len(layers)
         self.vocab_size = vocab_size
         self.trained_codebooks = len(trained_layers)
@@ -105,6 +105,12 @@ class UnitHifiGAN(Frozen):
             wav = self._generate(tokens[:, left:right])
             yield wav[:, (start - left) * self.hop_length : (stop - left) * self.hop_length]
 
+    def _fold_weight_norm(self) -> None:
+        """Weight norm is for training: the weights are the same without it."""
+        for module in self.generator.modules():
+            if parametrize.is_parametrized(module, "weight"):
+                parametrize.remove_parametrizations(module, "weight")
+
     @torch.no_grad()
     def _generate(self, tokens: torch.Tensor) -> torch.Tensor:
         ids = torch.zeros(*tokens.shape[:2], self.trained_codebooks, dtype=torch.int64, device=tokens.device)
@@ -112,6 +118,39 @@ class UnitHifiGAN(Frozen):
         if ids.shape[1] < self.SHORTEST:
             ids = torch.cat([ids, ids[:, -1:].expand(-1, self.SHORTEST - ids.shape[1], -1)], dim=1)
         return self.generator(ids)[0].squeeze(1).float()
+
+
+class UntrainedUnitHifiGAN(UnitHifiGAN):
+    """The vocoder of the recipe that trains it: its weights come with a checkpoint.
+
+    Args:
+        generator: the network that the recipe trains.
+        vocab_size: V.
+        layers: that it is trained on; all of them are given.
+    """
+
+    checkpoint = "needed"
+
+    def __init__(self, *, generator: UnitHifiganGenerator, vocab_size: int, layers: Sequence[int]):
+        super().__init__(generator=generator, vocab_size=vocab_size, trained_layers=layers, layers=layers)
+        self.layers = list(layers)
+
+    def load_checkpoint(self, path: str | os.PathLike) -> None:
+        """Load a checkpoint of its training, or a vocoder folder, which is what that exports.
+
+        Raises:
+            FileNotFoundError: there is no such file or folder, or a part of it is missing.
+            ValueError: it is broken, holds code, or was trained on other layers, or with another network.
+        """
+        if os.path.isdir(path):
+            _, state = read_vocoder(path)
+            tensors = flatten({"generator": state})
+        else:
+            saved = load(path)
+            require_same(saved, frozen={}, settings={"layers": self.layers, "vocab_size": self.vocab_size}, source=path)
+            tensors = {name: x for name, x in saved.get("model", {}).items() if name.startswith("generator.")}
+        load_tensors({"generator": self.generator}, tensors, path)
+        self._fold_weight_norm()
 
 
 def load_vocoder(

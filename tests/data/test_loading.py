@@ -87,6 +87,7 @@ def test_a_batch_holds_its_items(workers: int) -> None:
         assert all(torch.equal(batch[k], want[k]) and batch[k].dtype == want[k].dtype for k in want)
 
 
+@pytest.mark.slow
 def test_an_error_in_mid_epoch_ends_the_process_and_its_workers() -> None:
     done = run(
         "-c",

@@ -50,3 +50,34 @@ def test_an_index_that_carries_code_is_refused_and_nothing_runs(tmp_path) -> Non
     with pytest.raises(FileNotFoundError, match="none.pt"):
         read_speakers(tmp_path / "none.pt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_an_index_with_a_byte_order_mark_is_read_and_another_encoding_refused(tmp_path) -> None:
+    path = tmp_path / "train.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(INDEX).encode())
+    assert read_speakers(path).keys() == INDEX.keys()
+    path.write_bytes('{"a": ["ü.wav",\n "ü2.wav"]}'.encode("latin1"))
+    with pytest.raises(ValueError, match="train.json, line 1: not UTF-8"):
+        read_speakers(path)
+    with pytest.raises(IsADirectoryError, match="is a folder, not a speaker index"):
+        read_speakers(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["pt", "json"])
+@pytest.mark.parametrize("entry", ["cat x.wav |", "~/x.wav", "$X/x.wav", "a.ark:12", "", "a\0b"])
+def test_entries_of_an_index_that_are_no_paths_are_named(tmp_path, form: str, entry: str) -> None:
+    path = tmp_path / f"train.{form}"
+    index = {**INDEX, "7": ["x.wav", entry]}
+    torch.save(index, path) if form == "pt" else path.write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="1 entries cannot be used:\n.* of speaker 7: "):
+        read_speakers(path)
+
+
+def test_a_speaker_twice_is_refused_and_a_file_of_two_speakers_said(tmp_path, caplog) -> None:
+    path = tmp_path / "train.json"
+    path.write_text('{"a": ["1.wav", "2.wav"], "b": ["3.wav", "4.wav"], "a": ["5.wav", "6.wav"]}')
+    with pytest.raises(ValueError, match="names a more than once"):
+        read_speakers(path)
+    path.write_text('{"a": ["1.wav", "2.wav"], "b": ["2.wav", "4.wav"]}')
+    read_speakers(path)
+    assert "1 files belong to several speakers: 2.wav" in caplog.text

@@ -10,7 +10,7 @@ import torch
 
 from data import audio
 from data.speakers import read_index
-from data.utterances import OverlappedUtterances, UtteranceCrops, read_utterances
+from data.utterances import OverlappedUtterances, UtteranceCrops, list_utterances, read_utterances
 from tests.toy import write_corpus
 
 
@@ -79,3 +79,19 @@ def test_wrong_settings_are_named(corpus) -> None:
         UtteranceCrops(utterances=index, length=0)
     with pytest.raises(ValueError, match="overlap_probability"):
         OverlappedUtterances(speakers=index, length=8000, overlap_probability=1.5)
+
+
+def test_an_entry_that_is_no_path_is_a_problem_beside_the_others(tmp_path) -> None:
+    (tmp_path / "a.scp").write_text("u1 cat x.wav |\nu2 x.wav\n")
+    found = list_utterances(tmp_path / "a.scp")
+    assert found.entries == {"u2": f"{tmp_path}/x.wav"} and "not run" in found.problems["u1"]
+    with pytest.raises(ValueError, match="commands in lists are not run"):
+        read_utterances(tmp_path / "a.scp")
+
+
+def test_crops_at_another_rate(corpus) -> None:
+    index = corpus["tr_data_scp_path"]
+    at_24 = UtteranceCrops(utterances=index, length=12_000, sample_rate=24_000)[0]
+    path = next(iter(read_utterances(index).values()))
+    assert at_24["wav"].shape == (12_000,)
+    assert at_24["length"] == min(12_000, audio.num_samples(path, sample_rate=24_000))

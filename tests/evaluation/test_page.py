@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +12,7 @@ import pytest
 from evaluation import format
 from evaluation.media import audio_url, spectrogram_url
 from evaluation.page import Example, write_page
-from tests.report import NASTY, bare, report, voice
-
-
-class Page(HTMLParser):
-    """What a page says (``text``, its pieces joined by spaces), and what it would load."""
-
-    def __init__(self, path: Path):
-        super().__init__()
-        self.tags, self.loads, self.pieces = [], [], []
-        self.feed(path.read_text(encoding="utf-8"))
-        self.close()
-        self.text = " ".join(" ".join(self.pieces).replace("\N{NO-BREAK SPACE}", " ").split())
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.loads += [value for name, value in attributes if name in ("src", "href", "srcset", "poster", "data")]
-
-    def handle_data(self, data):
-        if self.tags[-1:] != ["style"]:
-            self.pieces.append(data)
+from tests.report import NASTY, Page, bare, report, voice
 
 
 def written(tmp_path: Path, content) -> Page:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from models import load_extractor
-from models.interfaces import Source, TargetExtractor, TokenExtractor
+from models.interfaces import Source, TargetExtractor, TokenExtractor, fulfils
 from models.tselm.extractor import Extractor
 from modules.frames import FrameGrid
 from tests.toy import RECIPE, REFERENCE, expected, read, settings
@@ -195,9 +195,10 @@ def test_settings_that_cannot_work_are_refused() -> None:
 
 
 def test_it_is_an_extractor(aligned) -> None:
-    assert isinstance(aligned, TargetExtractor)
+    assert fulfils(aligned, TargetExtractor)
 
 
+@pytest.mark.slow
 def test_float32_is_true_float32_also_after_speechbrain_is_imported() -> None:
     """It allows TF32 everywhere as it is imported, which was after this project had forbidden it."""
     code = """
@@ -231,7 +232,7 @@ def test_a_batch_has_the_tokens_of_its_rows(aligned: Extractor) -> None:
     tokens = aligned.encode(wavs)
     assert tokens.shape == (2, 125, 6)
     assert (tokens[1] != aligned.encode(wavs[1])).float().mean() < 0.002  # a sum in another order may move one
-    assert isinstance(aligned, TokenExtractor)
+    assert fulfils(aligned, TokenExtractor)
 
 
 # -- in parts ----------------------------------------------------------------------------------------------------------
@@ -294,3 +295,8 @@ def test_lower_precision_is_close_and_only_where_it_is_asked_for(aligned: Extrac
     assert 0 < (ours.wav - theirs.wav).abs().max() < 0.1 * theirs.wav.abs().max() + 0.01
     with pytest.raises(ValueError, match="bf15"):
         load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(inference_precision="bf15"))
+
+
+def test_the_contract_is_seen_where_parts_are_submodules(aligned) -> None:
+    """Since Python 3.12 isinstance sees no submodule, and every list with --save-tokens failed there."""
+    assert fulfils(aligned, TokenExtractor) and not fulfils(aligned.tokenizer, TokenExtractor)

@@ -15,16 +15,15 @@ from safetensors.torch import load_file, save_file
 from sklearn.cluster import MiniBatchKMeans
 
 from models import released
-from models.released import (
-    STAND_INS,
-    compare_frozen,
-    newer_names,
-    parse_checkpoint,
-    read_checkpoint,
-    read_kmeans,
-    read_vocoder,
-)
+from models.kmeans import files as kmeans_files
+from models.kmeans.files import read_kmeans
+from models.tselm import released as tselm_released
+from models.tselm.released import STAND_INS, compare_frozen, parse_checkpoint, read_checkpoint
+from models.unit_hifigan import files as vocoder_files
+from models.unit_hifigan.files import read_vocoder
+from utils.recipe import Recipe
 from utils.safe_load import UnsafeFile, load_torch
+from utils.tensor_files import newer_names
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 LAYERS = [1, 3, 7, 12, 18, 23]
@@ -420,6 +419,7 @@ def test_a_checkpoint_is_the_same_after_conversion(tmp_path, capsys, path):
     assert lines[0].split()[-1] == again[0].split()[-1]  # the digest depends on the content alone
 
 
+@pytest.mark.slow
 def test_the_command_line_in_a_process_of_its_own(tmp_path):
     def run(*arguments):
         command = [sys.executable, "-m", "models.released", *map(str, arguments)]
@@ -453,3 +453,27 @@ def test_help_names_what_is_converted(capsys):
         released.main(["convert", "--help"])
     text = capsys.readouterr().out
     assert "kmeans.safetensors" in text and "vocoder.json" in text and "OUT.pth" in text
+
+
+def test_what_users_have_read_from_here_still_can_be(tmp_path):
+    """A recipe of a user's own names ``models.released.read_kmeans``, as the shipped ones did."""
+    for module, names in (
+        (kmeans_files, ("read_kmeans", "write_kmeans", "write_released_kmeans")),
+        (vocoder_files, ("read_vocoder", "write_vocoder")),
+        (tselm_released, ("read_checkpoint", "parse_checkpoint", "compare_frozen", "STAND_INS")),
+    ):
+        assert all(getattr(released, name) is getattr(module, name) for name in names)
+    assert released.newer_names is newer_names
+    with pytest.raises(AttributeError, match="read_kmean"):
+        released.read_kmean  # noqa: B018
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(f"model: !apply:models.released.read_kmeans\n  folder: {REFERENCE}/kmeans\n  layers: [3]\n")
+    assert torch.equal(Recipe(recipe).build("model")["model"][0], read_kmeans(REFERENCE / "kmeans", [3])[0])
+
+
+def test_each_system_offers_its_kinds():
+    assert released.conversions() == {
+        "kmeans": kmeans_files.convert,
+        "vocoder": vocoder_files.convert,
+        "checkpoint": tselm_released.convert,
+    }

@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.interfaces import Tokenizer
+from models.interfaces import Tokenizer, fulfils
 from models.ssl_tokenizer import SSLTokenizer
 from tests.toy import expected, read
 
 
 def test_it_is_a_tokenizer(tokenizer) -> None:
-    assert isinstance(tokenizer, Tokenizer)
+    assert fulfils(tokenizer, Tokenizer)
     facts = (tokenizer.sample_rate, tokenizer.hop_length, tokenizer.num_codebooks, tokenizer.vocab_size)
     assert facts == (16000, 320, 6, 50)
 

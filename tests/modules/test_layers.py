@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from modules.cross_attention import CrossAttention
 from modules.embedding import TokenEmbedding
@@ -15,6 +14,7 @@ from modules.losses import token_cross_entropy, wrong_tokens
 from modules.memory_order import order_inputs
 from modules.pooling import LayerAttention
 from modules.spectral import log_spectrogram, spectrogram_image
+from tests.no_sync import TorchDispatchMode
 
 
 def test_embedding_rows_and_that_the_callers_tokens_are_not_shifted() -> None:

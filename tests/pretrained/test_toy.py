@@ -13,13 +13,14 @@ import torch
 from data import audio
 from data.prepare.synthetic import Size, make
 from data.scp import read_scp
-from evaluation.card import weights
 from evaluation.signal_metrics import log_mel
 from models.interfaces import TargetExtractor
-from models.released import read_kmeans, read_vocoder, write_kmeans, write_released_kmeans
+from models.kmeans.files import read_kmeans, write_kmeans, write_released_kmeans
 from models.unit_hifigan.export import write_released
+from models.unit_hifigan.files import read_vocoder
+from pretrained.toy.card import weights
+from pretrained.toy.make import enrolments_of_interferers
 from tests.toy import ROOT
-from toy import enrolments_of_interferers
 from utils.files import file_digest
 from utils.recipe import Recipe
 

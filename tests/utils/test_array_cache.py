@@ -94,6 +94,7 @@ def test_a_folder_that_is_cleared_meanwhile_is_made_again(tmp_path, caplog) -> N
     assert cache.read("a", (200, 3)) is not None and not caplog.records
 
 
+@pytest.mark.slow
 def test_processes_may_write_and_read_the_same_key_at_once(tmp_path) -> None:
     code = (
         "import sys, numpy as np\n"

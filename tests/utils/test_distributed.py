@@ -100,6 +100,7 @@ def test_who_was_asked_to_stop_may_still_be_saving_when_others_have_left(tmp_pat
     assert (tmp_path / "saved").exists()
 
 
+@pytest.mark.slow
 def test_processes_end_with_a_parent_that_was_killed(tmp_path) -> None:
     code = (
         "import torch; from utils.distributed import launch; from tests.utils.test_distributed import *\n"

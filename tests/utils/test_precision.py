@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 import torch
 
-from utils.precision import DTYPES, autocast, float32_products, require_known
+from utils import precision as module
+from utils.precision import (
+    DTYPES,
+    autocast,
+    float32_products,
+    instructions,
+    is_native,
+    require_known,
+    resolve_precision,
+)
 
 CPU = torch.device("cpu")
 PRODUCTS = {"fp32": "ieee", "tf32": "tf32", "bf16": "ieee", "fp16": "ieee"}
@@ -93,5 +104,68 @@ def test_on_a_cpu_tf32_is_fp32() -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(ValueError, match="one of fp32, tf32, bf16, fp16, got 'fp8'"):
+    with pytest.raises(ValueError, match="one of fp32, tf32, bf16, fp16, auto, got 'fp8'"):
         require_known("fp8")
+    with pytest.raises(ValueError, match="fp8"):
+        resolve_precision("fp8", "cpu")
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_is_what_the_device_multiplies(monkeypatch, native: bool) -> None:
+    monkeypatch.setattr(module, "is_native", lambda name, device: native or DTYPES[name] == torch.float32)
+    require_known("auto")
+    became = "bf16" if native else "fp32"
+    assert resolve_precision("auto", "cpu") == became
+    x = torch.ones(2, 2)
+    with autocast(CPU, "auto"):
+        assert (x @ x).dtype == DTYPES[became]
+    assert [resolve_precision(name, CPU) for name in DTYPES] == list(DTYPES)
+
+
+def test_an_emulated_precision_is_said_once(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(module, "is_native", lambda name, device: DTYPES[name] == torch.float32)
+    module._warn_of_emulation.cache_clear()
+    for _ in range(2):
+        resolve_precision("bf16", "cpu")
+        resolve_precision("fp32", "cpu")
+    assert [record.message for record in caplog.records] == [
+        "precision bf16 is emulated here: this CPU has no instructions for it, and fp32 is faster (auto chooses)"
+    ]
+    module._warn_of_emulation.cache_clear()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the names are those of x86")
+def test_torch_still_tells_of_the_instructions_that_are_asked_for() -> None:
+    found = torch.cpu.get_capabilities()
+    for name in ("avx512_bf16", "amx_bf16", "avx512_fp16", "amx_fp16"):
+        assert name in found, f"torch.cpu.get_capabilities() says nothing of {name} any more: see utils/precision.py"
+
+
+@pytest.fixture
+def processor(monkeypatch):
+    """A processor with all instructions, in place of this one."""
+    for name in module._ONEDNN_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    everything = dict.fromkeys(("avx512_bf16", "amx_bf16", "avx512_fp16", "amx_fp16"), True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: everything)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    return everything
+
+
+def test_bf16_needs_its_instructions(processor) -> None:
+    assert is_native("bf16", CPU) and is_native("fp16", CPU)
+    assert instructions(CPU) == "AVX512, bf16 in hardware, fp16 in hardware"
+    processor["avx512_bf16"] = processor["avx512_fp16"] = False
+    assert is_native("bf16", CPU)  # by AMX
+    processor.clear()
+    assert not is_native("bf16", CPU) and is_native("fp32", CPU)
+    assert instructions(CPU) == "AVX512, bf16 emulated, fp16 emulated"
+
+
+def test_variables_that_keep_torch_from_instructions_are_heeded(processor, monkeypatch) -> None:
+    for allowed, native in (("avx2", False), ("AVX512_CORE", False), ("AVX512_CORE_BF16", True), ("DEFAULT", True)):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", allowed)
+        assert is_native("bf16", CPU) == native
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")  # as with ATEN_CPU_CAPABILITY=avx2
+    assert not is_native("bf16", CPU)

@@ -168,6 +168,7 @@ def run_in_process(device: torch.device, folder: str) -> int:
     return 0
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path) -> None:
     """At the same total batch; and five validation items over two processes average rightly."""
     for count in (1, 2, 4):

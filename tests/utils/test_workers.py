@@ -28,6 +28,7 @@ def start(device: torch.device, offset: int):
     return work
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 3])
 def test_every_job_is_done_once(processes: int) -> None:
     done = list(run_jobs(list(range(8)), start, [CPU] * processes, 100))
@@ -36,6 +37,7 @@ def test_every_job_is_done_once(processes: int) -> None:
     assert (os.getpid() in {f.result[1] for f in done}) == (processes == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_job_that_fails_fails_alone(processes: int) -> None:
     done = {f.job: f for f in run_jobs([1, 13, 14, 2], start, [CPU] * processes, 0)}
@@ -43,12 +45,14 @@ def test_a_job_that_fails_fails_alone(processes: int) -> None:
     assert done[1].error is None and done[2].error is None
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_reported_with_its_job_and_the_others_go_on() -> None:
     done = {f.job: f for f in run_jobs([15, 1, 2, 3], start, [CPU] * 2, 0)}
     assert "exit status 7" in done[15].error
     assert all(done[job].error is None for job in (1, 2, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_start_that_fails_is_one_error(processes: int) -> None:
     with pytest.raises(ValueError, match="offset -1 cannot be loaded"):

@@ -175,6 +175,7 @@ def test_two_runs_into_one_folder(server, out, capsys):
         assert "another run" in refused(capsys, out, "checkpoint", mirror=server.address)
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path):
     arguments = ["--output", tmp_path, "--mirror", "here", "--what", "weights"]
     command = [sys.executable, "-m", "data.prepare.download", *arguments]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pooch
 import pytest
 
 from data.prepare.fetch import Ledger, ResumingDownloader, fetch_file, file_size
@@ -177,13 +176,3 @@ def test_damaged_record_is_named(tmp_path, text):
     (tmp_path / "sha256.json").write_text(text)
     with pytest.raises(ValueError, match="sha256.json is damaged"):
         Ledger(tmp_path)
-
-
-def test_downloader_speaks_poochs_protocol(server, tmp_path):
-    server.files["/file"] = Served()
-    downloader = ResumingDownloader(tmp_path / "file")
-    found = pooch.create(tmp_path, server.address, registry={"file": f"sha256:{sha256(BODY)}"})
-    assert found.is_available("file", downloader=downloader)
-    assert Path(found.fetch("file", downloader=downloader)).read_bytes() == BODY
-    del server.files["/file"]
-    assert not found.is_available("file", downloader=downloader)

@@ -154,6 +154,7 @@ def test_empty_folders_and_white_space(folder, capsys):
     assert f"no wav or flac file in {folder / 's1'}" in refused(capsys, folder)
 
 
+@pytest.mark.slow
 def test_command_line(folder):
     command = [sys.executable, "-m", "data.prepare.libri2mix", folder]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

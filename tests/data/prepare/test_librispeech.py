@@ -136,6 +136,7 @@ def test_long_lists_of_problems_are_cut(corpus, capsys):
     assert "left out: 10 more" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_command_line(corpus):
     command = [sys.executable, "-m", "data.prepare.librispeech", "--output", corpus / "x.json", corpus]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

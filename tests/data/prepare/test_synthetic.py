@@ -42,6 +42,7 @@ def corpus(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_same_bytes_whatever_the_jobs(corpus, tmp_path):
     make(tmp_path / "other", jobs=2)
     assert digests(tmp_path / "other") == digests(corpus)

@@ -1,0 +1,45 @@
+"""Arrays in .npy files, read as data and never as objects."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+
+def rows(path: str | os.PathLike) -> int:
+    """The length of the first axis, from the header alone; the errors are those of ``read``."""
+    return len(_open(path))
+
+
+def read(path: str | os.PathLike) -> np.ndarray:
+    """A whole array.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no .npy file, is cut off, holds objects, has no axis, or values that are not finite.
+    """
+    array = np.array(_open(path))
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{path} holds values that are not finite (NaN or infinite)")
+    return array
+
+
+def read_tokens(path: str | os.PathLike) -> np.ndarray:
+    """A whole array of integers, as ``read``; another kind of number is a ValueError."""
+    array = read(path)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{path} holds {array.dtype} values; tokens are integers")
+    return array
+
+
+def _open(path: str | os.PathLike) -> np.ndarray:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no such array file: {path}")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # a broken file raises almost anything: ValueError, EOFError, SyntaxError ...
+        raise ValueError(f"cannot read {path} as an array of numbers ({error}); .npy files are read") from error
+    if not isinstance(array, np.ndarray) or array.ndim == 0 or array.dtype.kind not in "iufb":
+        raise ValueError(f"{path} holds no array of numbers")
+    return array

@@ -1,0 +1,1 @@
+"""Systems that come with the project, how each was made, and a demonstration of them."""

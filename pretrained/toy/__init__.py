@@ -1,0 +1,1 @@
+"""The toy system: its weights, and what makes them."""

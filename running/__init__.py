@@ -1,0 +1,1 @@
+"""Running programs: from lists to items, over devices and processes, to results with a record."""

@@ -1,0 +1,245 @@
+"""What a folder of results was made with: a record beside them, and a journal that says of each result what made it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from running.shard import WHOLE, Shard
+from utils.files import write_json
+
+if TYPE_CHECKING:  # imports torch, which evaluation can be without
+    from running.jobs import Job
+
+# What differs between two records, in an error. Digests go by the names of the parts.
+_TITLES = {"codebooks": "choice of codebooks", "sha256": "checkpoint"}
+
+
+class RunRecord:
+    """The record of a folder of results, which refuses to mix those of different systems.
+
+    Beside ``NAME.json`` lies ``NAME.jsonl``, the journal: a line for each result that is finished, with what made it.
+    So a result is done if its files are there, and the journal does not say that another system made them. A shard has
+    a journal of its own; all are read.
+
+    Args:
+        path: of the record, a JSON file.
+        made_by: what the results follow from, beside their inputs, as plain values by name: digests of weights, facts.
+        settings: the recipe's keys that they follow from -> their text.
+        notes: what else is kept in the record.
+        shard: of the list that this run does.
+
+    Raises:
+        ValueError: the record or the journal is not what this program writes.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        made_by: Mapping[str, Any],
+        *,
+        settings: Mapping[str, str],
+        notes: Mapping[str, Any],
+        shard: Shard = WHOLE,
+    ):
+        self.path = path
+        self.by = _digest({"made_by": dict(made_by), "settings": dict(settings)})
+        self.made_by = made_by
+        self.settings = settings
+        self.notes = notes
+        self.shard = shard
+        self.before = read_record(path) if path.exists() else None
+        self.lines, self.is_strict = read_journals(path)
+        self._journal: int | None = None
+
+    # -- one run at a time ---------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs out of the folder: all, or, for a shard, those that do not do another shard of the list.
+
+        Raises:
+            ValueError: another run is at work there.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        whole = _open_journal(self.path.with_suffix(".jsonl"))
+        own = whole
+        try:
+            is_shard = self.shard.count > 1
+            _lock(whole, self.path, shared=is_shard)
+            if is_shard:
+                name = f"{self.path.stem}.{self.shard.index}-of-{self.shard.count}.jsonl"
+                own = _open_journal(self.path.with_name(name))
+                _lock(own, self.path)
+            self._journal = own
+            yield
+        finally:
+            self._journal = None
+            for file in {whole, own}:
+                os.close(file)
+
+    # -- what is done --------------------------------------------------------------------------------------------------
+
+    def is_done(self, job: Job) -> bool:
+        """Whether the job's results are there, and this system's."""
+        line = self.lines.get(job.name)
+        if line is None and (self.is_strict or not job.files()):
+            return False
+        return (line is None or line["by"] == self.by) and all(map(os.path.exists, job.files()))
+
+    def lengths(self) -> dict[str, Sequence[int]]:
+        """file -> what ``running.jobs.measure`` said to keep of it."""
+        return {line["file"]: line["length"] for line in self.lines.values() if "length" in line}
+
+    def rows(self) -> dict[str, Mapping[str, Any]]:
+        """name -> its row, of the results that this system made."""
+        return {name: line["row"] for name, line in self.lines.items() if line["by"] == self.by and "row" in line}
+
+    # -- keeping it ----------------------------------------------------------------------------------------------------
+
+    def begin(self, jobs: Iterable[Job], *, overwrite: bool) -> None:
+        """Compare with what is there, and write the record.
+
+        Results of another system are refused; with ``overwrite`` those of ``jobs`` are removed first, so that nothing
+        of it ever lies under this record.
+
+        Raises:
+            ValueError: the folder holds results that were made with something else.
+        """
+        differing = self._differing()
+        if differing and not overwrite:
+            if any(os.path.exists(path) for job in jobs for path in job.files()) or self.lines:
+                raise ValueError(
+                    f"{self.path.parent} holds outputs of another {' and '.join(differing)} (see {self.path}): choose "
+                    "another folder, or --overwrite"
+                )
+        if differing:
+            for job in jobs:
+                if self.lines.get(job.name, {}).get("by") != self.by:
+                    for path in job.files():
+                        with contextlib.suppress(FileNotFoundError):
+                            os.unlink(path)
+            self._append({"reset": True})  # what no line tells of was made by the system before
+            self.is_strict = True
+        with locked(self.path.parent):
+            runs = (read_record(self.path) if self.path.exists() else {}).get("runs", [])
+            runs = [] if differing else runs
+            content = {**self.notes, **self.made_by, "by": self.by, "settings": dict(self.settings), "runs": runs}
+            write_json(self.path, content)
+
+    def add(self, job: Job, *, length: Sequence[int] | None = None, row: Mapping[str, Any] | None = None) -> None:
+        """A job is done: its files have their names.
+
+        Args:
+            length: what is to be kept of its first input.
+            row: the result, where it is no file.
+        """
+        line: dict[str, Any] = {"name": job.name, "by": self.by}
+        if length is not None:
+            line |= {"file": next(iter(job.inputs.values())), "length": list(length)}
+        if row is not None:
+            line["row"] = dict(row)
+        self.lines[job.name] = line
+        self._append(line)
+
+    def add_run(self, run: Mapping[str, Any]) -> None:
+        """Append what a run cost."""
+        with locked(self.path.parent):
+            record = read_record(self.path)
+            write_json(self.path, {**record, "runs": [*record.get("runs", []), dict(run)]})
+
+    def _differing(self) -> list[str]:
+        """What the results that are there were made with, and these are not, in words."""
+        if self.before is None:
+            return []
+        then = self.before
+        if "by" not in then:  # a record that was written before there were journals
+            keys = [key for key in ("sha256", "tokenizer", "codebooks") if key in then]
+            now = {**self.notes, **self.made_by}
+            return [_TITLES.get(key, key) for key in keys if then[key] != now.get(key)]
+        found = [_TITLES.get(key, key) for key in self.made_by if then.get(key) != self.made_by[key]]
+        old = then.get("settings", {})
+        keys = [key for key in {**old, **self.settings} if old.get(key) != self.settings.get(key)]
+        if keys:
+            found.append(f"recipe ({', '.join(f'{k}: {old.get(k)}, now {self.settings.get(k)}' for k in keys[:4])})")
+        return found
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        # One write of a whole line at the end of the file, so that a run that is killed tears the last one at most.
+        os.write(self._journal, (json.dumps(line) + "\n").encode())
+
+
+def read_record(path: str | os.PathLike) -> dict[str, Any]:
+    """Raises:
+    ValueError: the file is not a JSON object.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is not a record of a run: a JSON object is expected")
+    return record
+
+
+def read_journals(record: Path) -> tuple[dict[str, dict[str, Any]], bool]:
+    """The last line of each name in the journals of a record, and whether a result without a line is another system's.
+
+    Torn lines, as a kill leaves them, are left out.
+    """
+    lines: dict[str, dict[str, Any]] = {}
+    is_strict = False
+    for path in sorted(record.parent.glob(f"{record.stem}*.jsonl")):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for text in file:
+                try:
+                    line = json.loads(text)
+                    is_strict = is_strict or bool(line.get("reset"))
+                    if "name" in line:
+                        lines[line["name"]] = {"by": line["by"], **line}
+                except (ValueError, KeyError, AttributeError, TypeError):
+                    continue
+    return lines, is_strict
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Change files of a folder while no other process that asks for the same does."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a disk that knows no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _open_journal(path: Path) -> int:
+    """For appending, behind a whole line."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    size = os.fstat(file).st_size
+    if size and os.pread(file, 1, size - 1) != b"\n":
+        os.write(file, b"\n")
+    return file
+
+
+def _lock(file: int, record: Path, *, shared: bool = False) -> None:
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(
+            f"another run is at work in {record.parent}: wait for it, or choose another folder (several runs on one "
+            "list take a --shard each)"
+        ) from None
+    except OSError:  # a disk that knows no locks
+        return
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

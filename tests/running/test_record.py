@@ -1,0 +1,125 @@
+"""The record beside results, and the journal: what made each of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from running.jobs import Job
+from running.record import RunRecord, read_record
+from running.shard import Shard
+
+SETTINGS = {"lr": "1"}
+
+
+def record(folder: Path, made_by: str = "a", *, settings: dict = SETTINGS, shard: Shard | None = None) -> RunRecord:
+    notes = {"path": "here"}
+    more = {"shard": shard} if shard else {}
+    return RunRecord(folder / "record.json", {"network": made_by}, settings=settings, notes=notes, **more)
+
+
+def job(folder: Path, name: str) -> Job:
+    return Job(name, {"audio": str(folder / "m.wav")}, {name: {"speech": str(folder / f"{name}.wav")}})
+
+
+def make(folder: Path, some: RunRecord, *names: str, overwrite: bool = False) -> None:
+    """A run that does these names."""
+    jobs = [job(folder, name) for name in names]
+    with some.held():
+        some.begin(jobs, overwrite=overwrite)
+        for one in jobs:
+            Path(one.files()[0]).write_text(some.made_by["network"])
+            some.add(one)
+        some.add_run({"files": len(jobs)})
+
+
+def test_runs_are_appended_and_other_settings_refused(tmp_path) -> None:
+    make(tmp_path, record(tmp_path), "x")
+    make(tmp_path, record(tmp_path), "y")
+    assert read_record(tmp_path / "record.json")["runs"] == [{"files": 1}, {"files": 1}]
+    assert record(tmp_path).is_done(job(tmp_path, "x"))
+    with pytest.raises(ValueError, match=r"another network and recipe \(lr: 1, now 2\)"):
+        make(tmp_path, record(tmp_path, "b", settings={"lr": "2"}), "z")
+    assert len(read_record(tmp_path / "record.json")["runs"]) == 2 and not (tmp_path / "z.wav").exists()
+
+
+def test_a_folder_without_results_can_be_made_with_anything(tmp_path) -> None:
+    make(tmp_path, record(tmp_path))
+    make(tmp_path, record(tmp_path, "b"))
+    assert read_record(tmp_path / "record.json")["runs"] == [{"files": 0}]
+
+
+@pytest.mark.parametrize("listed", ["all", "some"])
+def test_an_overwriting_run_cut_short_leaves_nothing_that_another_system_made(tmp_path, listed: str) -> None:
+    """The old system's outputs once stayed under the new one's record, and the next run called them done."""
+    make(tmp_path, record(tmp_path), "x", "y")
+    new = record(tmp_path, "b")
+    with new.held():
+        new.begin([job(tmp_path, name) for name in (("x", "y") if listed == "all" else ("x",))], overwrite=True)
+    again = record(tmp_path, "b")
+    assert not again.is_done(job(tmp_path, "x")) and not again.is_done(job(tmp_path, "y"))
+    assert (tmp_path / "y.wav").exists() == (listed == "some")  # what no list names stays, but counts for nothing
+    make(tmp_path, again, "x")
+    assert record(tmp_path, "b").is_done(job(tmp_path, "x"))
+
+
+def test_a_result_that_the_journal_does_not_know_is_done_in_a_folder_of_one_system(tmp_path) -> None:
+    """As a kill leaves it, between the file and its line; and as folders are that were made before journals."""
+    make(tmp_path, record(tmp_path), "x")
+    (tmp_path / "y.wav").write_text("a")
+    assert record(tmp_path).is_done(job(tmp_path, "y"))
+    with record(tmp_path).held():  # a torn line
+        (tmp_path / "record.jsonl").write_text((tmp_path / "record.jsonl").read_text() + '{"name": "z", "b')
+    make(tmp_path, record(tmp_path), "w")
+    assert record(tmp_path).is_done(job(tmp_path, "w")) and record(tmp_path).is_done(job(tmp_path, "x"))
+
+
+def test_a_folder_of_before_there_were_journals_goes_on(tmp_path) -> None:
+    then = {"sha256": "k", "checkpoint": "c.pth", "model": "text of a recipe", "runs": [{"files": 3}]}
+    (tmp_path / "record.json").write_text(json.dumps(then))
+    (tmp_path / "x.wav").write_text("")
+    made_by = {"network": "a"}
+    new = RunRecord(tmp_path / "record.json", made_by, settings={}, notes={"sha256": "k"})
+    with new.held():
+        new.begin([job(tmp_path, "x")], overwrite=False)
+    assert new.is_done(job(tmp_path, "x")) and read_record(tmp_path / "record.json")["runs"] == [{"files": 3}]
+    (tmp_path / "record.json").write_text(json.dumps(then))
+    other = RunRecord(tmp_path / "record.json", made_by, settings={}, notes={"sha256": "other"})
+    with other.held(), pytest.raises(ValueError, match="outputs of another checkpoint"):
+        other.begin([job(tmp_path, "x")], overwrite=False)
+
+
+def test_one_run_at_a_time_but_shards_beside_each_other(tmp_path) -> None:
+    first, second = (record(tmp_path, shard=Shard(index, 2)) for index in (1, 2))
+    with first.held(), second.held():
+        for another in (record(tmp_path), record(tmp_path, shard=Shard(2, 2))):
+            with pytest.raises(ValueError, match="another run is at work"), another.held():
+                pass
+        first.begin([], overwrite=False)
+        second.begin([], overwrite=False)
+        for one, name in ((first, "x"), (second, "y")):
+            Path(job(tmp_path, name).files()[0]).write_text("a")
+            one.add(job(tmp_path, name))
+            one.add_run({"shard": str(one.shard)})
+    whole = record(tmp_path)
+    assert whole.is_done(job(tmp_path, "x")) and whole.is_done(job(tmp_path, "y"))
+    assert [run["shard"] for run in read_record(tmp_path / "record.json")["runs"]] == ["1/2", "2/2"]
+
+
+def test_rows_are_kept_in_the_journal(tmp_path) -> None:
+    new = record(tmp_path)
+    with new.held():
+        new.begin([], overwrite=False)
+        new.add(Job("x", {"audio": "m"}, {"x": {}}), row={"log_likelihood": -1.5})
+    assert record(tmp_path).rows() == {"x": {"log_likelihood": -1.5}} and record(tmp_path, "b").rows() == {}
+    assert record(tmp_path).is_done(Job("x", {"audio": "m"}, {"x": {}}))
+    assert not record(tmp_path).is_done(Job("y", {"audio": "m"}, {"y": {}}))
+
+
+def test_a_file_that_is_no_record(tmp_path) -> None:
+    for text in ("{", "[1]"):
+        (tmp_path / "record.json").write_text(text)
+        with pytest.raises(ValueError, match="record.json"):
+            record(tmp_path)

@@ -1,0 +1,250 @@
+"""README and docs: every command runs, at toy size, and every key, file and link in them exists."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.toy import REFERENCE, ROOT, SIZES, UTTERANCES, call, read, settings, write_corpus
+from utils.recipe import Recipe
+
+PAGES = {str(p.relative_to(ROOT)): p.read_text() for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+
+# What is not run here, and why; it is parsed by the program that it names
+NOT_RUN = {
+    "make": "tests/pretrained/test_demo.py runs the demo, tests/pretrained/test_make.py the toy's making",
+    "pip install": "needs a network",
+    "python -m data.prepare.download": "needs a network",
+    "torchrun": "tests/test_train.py trains under torchrun, benchmarks.two_nodes on two nodes",
+    "python -m benchmarks": "needs a GPU; tests/benchmarks runs them all at toy size",
+}
+
+PATHS = ("wavlm_path", "kmeans_path", "hifi_gan_path")
+NETWORK = {key: value for key, value in SIZES.items() if key not in PATHS}
+SHORT = {"epoch": 1, "batch_size": 2, "batch_size_eval": 2, "num_workers": 0, "precision": "fp32", "gpus": "cpu"}
+PIECES = {"epoch_num": 4, "mix_length": 8080, "regi_length": 8080}
+CODEBOOKS = {"num_clusters": 20}
+VOCODER = {"embedding_dim": 16, "attn_dim": 8, "upsample_initial_channel": 32, "discriminator_width": 0.05}
+VOCODER |= {"discriminator_periods": "[2, 3]", "discriminator_scales": 1, "frames": 8, "valid_frames": 60}
+PUBLIC = {"wavlm_path": "public/wavlm-large", "kmeans_path": "public/kmeans"}
+PUBLIC |= {"tr_data_scp_path": "public/train_100_360.json"}
+PUBLIC |= {f"cv_{key}_path": f"public/libri2mix_dev/{name}.scp" for key, name in
+           (("mix", "mix_clean"), ("ref", "aux_s1"), ("clean", "s1"))}  # fmt: skip
+# (program, recipe) -> keys that bring the command to toy size; what it says itself of them stays
+TOY_SIZE = {
+    ("inference.py", "config/tselm_l.yaml"): NETWORK,
+    ("evaluate.py", "config/tselm_l.yaml"): NETWORK,
+    ("inference.py", "config/unit_hifigan.yaml"): CODEBOOKS,
+    ("inference.py", "config/toy/tselm.yaml"): {},
+    ("train.py", "config/tselm_l.yaml"): {**PUBLIC, **NETWORK, **SHORT, **PIECES},
+    ("train.py", "config/toy/tselm.yaml"): {**SHORT, **PIECES},
+    ("train.py", "config/kmeans.yaml"): {
+        **CODEBOOKS, **SHORT, "crop_length": 8080, "reservoir_frames": 100, "reservoir_batches": 3, "patience": 2,
+    },
+    ("train.py", "config/unit_hifigan.yaml"): {**CODEBOOKS, **SHORT, **VOCODER},
+}  # fmt: skip
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGES[page], flags=re.DOTALL)
+
+
+def commands(page: str) -> list[str]:
+    lines = [line for block in blocks(page, "bash") for line in block.replace("\\\n", " ").splitlines()]
+    return [" ".join(line.split()) for line in lines if line.strip()]
+
+
+def not_run(command: str) -> str | None:
+    return next((reason for start, reason in NOT_RUN.items() if command.startswith(start)), None)
+
+
+def program(command: str) -> tuple[str, list[str]]:
+    """The program's file, and its arguments."""
+    words = shlex.split(command.replace("SECONDS", "1"))
+    start = next(i for i, word in enumerate(words) if word == "-m" or word.endswith(".py"))
+    if words[start] == "-m":
+        return words[start + 1].replace(".", "/"), words[start + 2 :]
+    return words[start], words[start + 1 :]
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Path:
+    """A folder like the project's own after all downloads, but for their sizes."""
+    for name in ("config", "pretrained"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    public = tmp_path / "public"
+    public.mkdir()
+    links = {"wavlm-large": "wavlm", "kmeans": "kmeans", "hifi_gan": "hifigan", "tselm_l.pth": "tselm.pth"}
+    for name, of in links.items():
+        (public / name).symlink_to(REFERENCE / of)
+    for name in ("libri2mix_dev", "libri2mix_test"):
+        for role in ("mix_clean", "s1", "aux_s1"):
+            (public / name / role).mkdir(parents=True)
+            for utterance in UTTERANCES[:2]:
+                shutil.copy(REFERENCE / f"test/{role}/{utterance}.wav", public / name / role)
+        assert call("data/prepare/libri2mix", public / name).returncode == 0
+    write_corpus(tmp_path / "corpus", seconds=1.3)
+    index: dict[str, list[str]] = {}
+    for path in sorted((tmp_path / "corpus/train").glob("*.wav")):  # as LibriSpeech has them
+        speaker, number = path.stem.split("-")
+        named = f"train-clean-{(100, 360)[int(speaker) % 2]}/{speaker}/1/{speaker}-1-000{number}.wav"
+        (public / named).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, public / named)
+        index.setdefault(speaker, []).append(named)
+    (public / "train_100_360.json").write_text(json.dumps(index))
+    dev = sorted(map(str, (tmp_path / "corpus/dev").glob("s1*.wav")))
+    (public / "dev.json").write_text(json.dumps({"one": dev[:2], "two": dev[1:]}))
+    (tmp_path / "dev.scp").write_text("".join(f"{Path(path).stem} {path}\n" for path in dev))
+    train = sorted((tmp_path / "corpus/train").glob("*.wav"))
+    (tmp_path / "libritts.scp").write_text("".join(f"{path.stem} {path}\n" for path in train))
+    for role, names in (("mix_clean", ("MIX", "talk")), ("aux_s1", ("ENROLMENT", "anna"))):
+        for name in names:
+            shutil.copy(REFERENCE / f"test/{role}/utt0.wav", tmp_path / f"{name}.wav")
+    return tmp_path
+
+
+def at_toy_size(name: str, arguments: list[str]) -> list[str]:
+    """The arguments on one CPU process, and with the keys of TOY_SIZE for its recipe, unless they name files."""
+    out, skipping = [], False
+    for word in arguments:
+        skipping = word == "-gpus" or (skipping and not word.startswith("-"))
+        out += [] if skipping else [word]
+    if "-proc" in out:
+        at = out.index("-proc")
+        del out[at : at + 2]
+    if name in ("inference.py", "evaluate.py") and "--compare" not in out:
+        out += ["-gpus", "cpu", "-proc", "1"]
+    if name == "evaluate.py" and "--compare" not in out and "--metrics" not in out:
+        out += ["--metrics", "stoi", "talker", *(["predicted_tokens"] if "-config" in out else [])]
+    if name == "data/prepare/synthetic":
+        out[out.index("--hours") + 1] = "0.01"
+        out += ["--dev", "2", "--test", "2", "--jobs", "1"]
+    for recipe in (word for word in arguments if word.startswith("config/")):
+        own = {arguments[i + 1].split("=")[0] for i, word in enumerate(arguments) if word == "--override"}
+        for key, value in TOY_SIZE[name, recipe].items():
+            if key not in own or key in SHORT:
+                out += ["--override", f"{key}={json.dumps(value) if isinstance(value, list) else value}"]
+    return out
+
+
+def extracted(folder: Path) -> None:
+    """What the pages that begin with an evaluation take as there."""
+    (command,) = [c for c in commands("docs/use.md") if "-scp public/libri2mix_test" in c]
+    name, arguments = program(command)
+    assert call(name, *at_toy_size(name, arguments), cwd=folder).returncode == 0
+
+
+def two_systems(folder: Path) -> None:
+    for name in ("out_a", "out_b"):
+        shutil.copytree(folder / "out", folder / name)
+
+
+# page -> what must have been done before one of its commands
+BEFORE: dict[str, list[tuple[str, Callable[[Path], None]]]] = {
+    "docs/evaluation.md": [
+        ("python evaluate.py -scp public/libri2mix_test --output out", extracted),
+        ("python evaluate.py --compare out_a out_b", two_systems),
+    ]
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if any(not not_run(c) for c in commands(page))])
+def test_every_command_runs_at_toy_size(workspace, page: str) -> None:
+    before = list(BEFORE.get(page, ()))
+    for command in (command for command in commands(page) if not not_run(command)):
+        for start, prepare in list(before):
+            if command.startswith(start):
+                prepare(workspace)
+                before.remove((start, prepare))
+        name, arguments = program(command)
+        done = call(name, *at_toy_size(name, arguments), cwd=workspace)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert not before
+
+
+class Parsed(Exception):
+    """The arguments were right."""
+
+
+@pytest.mark.parametrize(
+    "command", sorted({c for page in PAGES for c in commands(page) if not_run(c) and not c.startswith(("make", "pip"))})
+)
+def test_a_command_that_is_not_run_is_parsed(monkeypatch, command: str) -> None:
+    real = argparse.ArgumentParser.parse_args
+
+    def parse(*arguments: object, **more: object) -> None:
+        real(*arguments, **more)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    name, arguments = program(command)
+    with pytest.raises(Parsed):
+        done = call(name, *arguments)
+        pytest.fail(done.stderr)
+    for recipe in (word for word in arguments if word.startswith("config/")):
+        Recipe(ROOT / recipe, overrides=[arguments[i + 1] for i, w in enumerate(arguments) if w == "--override"])
+
+
+def test_every_reason_is_of_a_command() -> None:
+    everything = [command for page in PAGES for command in commands(page)]
+    for start in NOT_RUN:
+        assert any(command.startswith(start) for command in everything), start
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for command in everything:
+        words = command.split()
+        if words[0] == "make":
+            assert words[1] in targets
+        elif words[0] == "pip":
+            assert all((ROOT / word).is_file() for word in words if word.endswith(".txt"))
+
+
+def test_the_python_runs() -> None:
+    (code,) = [code for page in PAGES for code in blocks(page, "python")]
+    code, found = re.subn(r"overrides=\[.*?\]", "overrides=overrides", code, flags=re.DOTALL)
+    assert found == 1
+    code = code.replace("config/", f"{ROOT}/config/").replace("public/tselm_l.pth", f"{REFERENCE}/tselm.pth")
+    names = {"mixture": read("mix_clean", "utt0")[0], "enrolment": read("aux_s1", "utt0")[0], "overrides": settings()}
+    exec(code.replace('device="cuda"', 'device="cpu"'), names)
+    assert names["speech"].shape == names["mixture"].shape and names["speech"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_keys_files_and_links_in_the_text_exist(page: str) -> None:
+    text = PAGES[page]
+    recipe = (ROOT / "config/tselm_l.yaml").read_text()
+    keys = re.findall(r"`([a-z_]+)=", text) + re.findall(r"`([a-z_]+: )", text)
+    for key in set(keys) - {"weights_only"}:
+        assert f"\n{key.rstrip(': ')}:" in recipe, key
+    for path, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]+))?\)", text):
+        if not path.startswith("https://"):
+            there = ROOT / Path(page).parent / path if path else ROOT / page
+            assert there.exists(), path
+            headings = re.findall(r"^#+ (.+)$", there.read_text(), flags=re.MULTILINE) if anchor else []
+            assert not anchor or anchor in [re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in headings]
+    for path in re.findall(r"`((?:config|data|docs|models|pretrained|utils|tests)/[\w/.]+)`", text):
+        assert (ROOT / path).exists(), path
+    for module in re.findall(r"`python -m ([\w.]+)|`((?:data|benchmarks)\.[\w.]+)`", text):
+        assert (ROOT / f"{''.join(module).replace('.', '/')}.py").exists(), module
+
+
+def test_the_readme_leads() -> None:
+    """It shows, and sends elsewhere for the rest: 1,300 words before the licence, and every page is reached from it."""
+    text = PAGES["README.md"]
+    assert len(text.split("## Licence")[0].split()) <= 1300
+    reached, todo = set(), ["README.md"]
+    while todo:
+        page = todo.pop()
+        reached.add(page)
+        links = re.findall(r"\]\(([^)#]+\.md)", PAGES[page])
+        found = {str((ROOT / Path(page).parent / link).resolve().relative_to(ROOT)) for link in links}
+        todo += sorted((found & PAGES.keys()) - reached)
+    assert reached == PAGES.keys()
