@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import nn
 
+from models.interfaces import Recording
 from models.speechtokenizer.architecture import Architecture
 from models.speechtokenizer.files import load_weights, read_weights
 from models.speechtokenizer.network import CodecNetwork
 from modules.frames import length_mask
-from modules.frozen import Frozen
+from modules.frozen import Frozen, tensor_digest
 from modules.frozen_seanet import FrozenLayers, lstm_rows, reach
 from modules.seanet import ResidualLSTM
 from utils.precision import autocast, require_known
@@ -85,6 +86,16 @@ class SpeechTokenizer(Frozen):
         """All rows of all codebooks, [n_q, V, D]."""
         return self.network.quantizer.embed
 
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of what the tokens of speech follow from, of the codebooks that give them a meaning, and of the
+        decoder."""
+        encoder = self.network.encoder.state_dict()
+        return {
+            "tokenizer": tensor_digest({**encoder, "codebooks": self.codebooks}),
+            "codebook_rows": tensor_digest({"codebooks": self.codebooks}),
+            "decoder": tensor_digest(self.network.decoder.state_dict()),
+        }
+
     # -- speech to tokens ----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -127,6 +138,13 @@ class SpeechTokenizer(Frozen):
         for row, x in zip(latents, found, strict=True):
             row[: len(x)] = x
         return latents
+
+    @torch.no_grad()
+    def encode_files(self, recordings: Sequence[Recording]) -> list[torch.Tensor]:
+        """Tokens of whole files of any length, computed together: of each [ceil(T / hop), K] int64 on the CPU."""
+        sources = [lambda start, length, one=one: torch.as_tensor(one.read(start, length))[None] for one in recordings]
+        latents = self.latents_of(sources, [recording.samples for recording in recordings])
+        return [self.network.quantizer.encode(x, self.num_codebooks).cpu() for x in latents]
 
     @torch.no_grad()
     def latents_of(self, sources: Sequence[Read], samples: Sequence[int]) -> list[torch.Tensor]:

@@ -15,6 +15,7 @@ import torchaudio.functional as AF
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel
 
+from models.speechtokenizer.architecture import Architecture
 from models.wavlm import quiet_transformers
 from modules.frames import FrameGrid
 from modules.frozen import Frozen
@@ -110,13 +111,22 @@ def feature_facts(layer: str | int, sample_rate: int, hop_length: int) -> dict[s
     }
 
 
-def load_teacher(
-    *, teacher_path: str | os.PathLike | None, teacher_layer: str | int, sample_rate: int, hop_length: int
-) -> Teacher | None:
-    """The teacher that a recipe names, or None if it names none. Raises as ``Teacher``."""
+def load_teacher(*, teacher_path: str | None, teacher_layer: str | int, architecture: Architecture) -> Teacher | None:
+    """The teacher that a recipe names for a codec, or None if it names none.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``Teacher``; or it has other channels than ``semantic_dimension``.
+    """
     if teacher_path is None:
         return None
-    return Teacher(teacher_path, layer=teacher_layer, sample_rate=sample_rate, hop_length=hop_length)
+    rates = {"sample_rate": architecture.sample_rate, "hop_length": architecture.hop_length}
+    teacher = Teacher(teacher_path, layer=teacher_layer, **rates)
+    if teacher.dim != architecture.semantic_dimension:
+        raise ValueError(
+            f"semantic_dimension is {architecture.semantic_dimension}, but the teacher in {teacher_path} has "
+            f"{teacher.dim} channels"
+        )
+    return teacher
 
 
 def require_same_frames(sample_rate: int, hop_length: int) -> None:

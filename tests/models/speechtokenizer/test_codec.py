@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.interfaces import Tokenizer, Vocoder
+from models.interfaces import Recording, Tokenizer, Vocoder, fulfils
 from models.speechtokenizer.codec import SpeechTokenizer
 from tests.codec import LONG_SAMPLES, UTTERANCES, VARIANTS, architecture, expected, largest, load, read
 
@@ -24,7 +24,7 @@ def codec(variant: str) -> SpeechTokenizer:
 
 
 def test_it_is_tokenizer_and_vocoder(codec) -> None:
-    assert isinstance(codec, Tokenizer) and isinstance(codec, Vocoder)
+    assert fulfils(codec, Tokenizer) and fulfils(codec, Vocoder)
     assert (codec.sample_rate, codec.hop_length, codec.num_codebooks) == (16000, 320, 8)
     assert codec.codebook_names == tuple(f"rvq_{k}" for k in range(1, 9))
     assert codec.codebooks.shape == (8, codec.vocab_size, codec.network.architecture.dimension)
@@ -83,6 +83,13 @@ def test_a_signal_is_read_as_it_is_needed(variant: str) -> None:
     (latents,) = few.latents_of([reader], [wav.shape[1]])
     assert largest(latents[None], few.encode_latents(wav)) == 0
     assert max(asked) < 0.7 * 16000 and len(asked) == 13
+
+
+def test_files_are_encoded_together_as_each_alone(codec) -> None:
+    waves = [read(u) for u in ("utt0", "utt1", "utt2")]
+    recordings = [Recording(lambda start, n, x=x: x[start : start + n].numpy(), len(x)) for x in waves]
+    for wav, tokens in zip(waves, codec.encode_files(recordings), strict=True):
+        assert torch.equal(tokens, codec.encode(wav[None])[0])
 
 
 def test_a_range_is_a_slice_of_the_whole_cascade(variant: str, codec) -> None:

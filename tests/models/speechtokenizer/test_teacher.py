@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from transformers import HubertModel
 
 from models.speechtokenizer.teacher import Teacher, load_teacher, require_same_frames
-from tests.codec import REFERENCE, largest, read, train_batch
+from tests.codec import REFERENCE, architecture, largest, read, train_batch
 
 FOLDER = REFERENCE / "teacher"
 
@@ -94,10 +95,13 @@ def test_facts_tell_teachers_and_layers_apart(teacher) -> None:
     assert Teacher(FOLDER, layer=2).facts()["teacher_layer"] == "2"
 
 
-def test_without_a_path_there_is_none() -> None:
-    settings = dict(teacher_layer="avg", sample_rate=16000, hop_length=320)
+def test_a_recipe_may_name_none_and_not_one_of_another_width() -> None:
+    settings = dict(teacher_layer="avg", architecture=architecture("elu"))
     assert load_teacher(teacher_path=None, **settings) is None
-    assert load_teacher(teacher_path=FOLDER, **settings).dim == 12
+    assert load_teacher(teacher_path=str(FOLDER), **settings).dim == 12
+    wide = dataclasses.replace(architecture("elu"), semantic_dimension=15)
+    with pytest.raises(ValueError, match="semantic_dimension is 15, but the teacher in .* has 12 channels"):
+        load_teacher(teacher_path=str(FOLDER), teacher_layer="avg", architecture=wide)
 
 
 @pytest.mark.parametrize("layer", [4, -1, "last", 2.0])
