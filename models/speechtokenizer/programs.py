@@ -1,4 +1,4 @@
-"""What can be run of the codec: speech to tokens, tokens of a range of codebooks to speech, both, and its teacher."""
+"""What can be run of the codec: speech to tokens, tokens of a range of codebooks to speech, and both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from models.interfaces import Item, Role
 from models.programs import SystemProgram, token_facts
 from models.speechtokenizer.codec import SpeechTokenizer
-from models.speechtokenizer.teacher import Teacher
 
 
 class CodecProgram(SystemProgram):
@@ -108,34 +107,6 @@ class Resynthesise(CodecProgram):
         tokens = self.codec.encode_files(recordings)
         signals = self.speech([x[:, self.first_codebook :] for x in tokens], [one.samples for one in recordings])
         return [{"tokens": x, "audio": signal} for x, signal in zip(tokens, signals, strict=True)]
-
-
-class TeacherFeatures(SystemProgram):
-    """Speech -> what the teacher makes of it, float16, a row for each of the codec's frames.
-
-    Raises:
-        ValueError: there is no teacher.
-    """
-
-    def __init__(self, *, teacher: Teacher | None):
-        if teacher is None:
-            raise ValueError("teacher_path must be set: --override teacher_path=...")
-        super().__init__({"teacher": teacher}, batch_seconds=0.0)
-        self.teacher = teacher
-        rate = teacher.sample_rate
-        self.inputs = {"audio": Role("audio", "audio.scp", sample_rate=rate)}
-        self.results = {"features": Role("array", ".npy", sample_rate=rate / teacher.hop_length)}
-
-    def facts(self) -> Mapping[str, Any]:
-        return self.teacher.facts()
-
-    def __call__(self, items: Sequence[Item]) -> Sequence[Mapping[str, Any]]:
-        return [{"features": self._of(torch.as_tensor(item["audio"].whole()))} for item in items]
-
-    def _of(self, wav: torch.Tensor) -> torch.Tensor:
-        device = next(self.teacher.parameters()).device
-        features = self.teacher(wav[None].to(device), torch.tensor([len(wav)]))[0]
-        return features.half().cpu()
 
 
 def _cut(parts: Iterator[torch.Tensor], samples: int) -> Iterator[torch.Tensor]:
