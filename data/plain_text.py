@@ -29,7 +29,6 @@ def read_text(path: str | os.PathLike, what: str = "list") -> str:
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
-        # of the mark that was taken off, the number of lines knows nothing
         line = 1 + raw[: error.start].count(b"\n")
         raise ValueError(
             f"{path}, line {line}: not {encoding.removesuffix('-sig').upper()} text (byte 0x{raw[error.start]:02x}); "

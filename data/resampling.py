@@ -25,8 +25,8 @@ def resampled_length(frames: int, rate: int, sample_rate: int) -> int:
 def span(start: int, stop: int, rate: int, sample_rate: int) -> tuple[int, int]:
     """The samples at ``rate``, from the first to before the last, that ``start`` to ``stop`` at ``sample_rate`` need.
 
-    The first is where a period of the two rates begins, so that a segment is resampled as in the whole file. It may be
-    below 0 nowhere, the last may be past the end of the file.
+    Where torchaudio's table is used, both are whole periods of the two rates, so that a segment is resampled as in the
+    whole file. The first is never below 0; the last may be past the end of the file.
     """
     old, new = _ratio(rate, sample_rate)
     reach = _reach(old, new)
@@ -51,7 +51,6 @@ def resample(wav: np.ndarray, rate: int, sample_rate: int, *, first: int, start:
     old, new = _ratio(rate, sample_rate)
     if not _has_table(old, new):
         return _interpolate(wav, old, new, first=first, start=start, stop=stop)
-    # A copy: torch warns of arrays that it must not write to.
     made = AF.resample(torch.from_numpy(wav), rate, sample_rate, lowpass_filter_width=_FILTER_WIDTH).numpy()
     offset = first // old * new
     return made[..., start - offset : stop - offset]

@@ -185,6 +185,8 @@ def _run(
             cost = speed(devices, outcomes, files=len(made), audio_seconds=audio_seconds, wall_seconds=took)
             shard = {} if options.shard.count == 1 else {"shard": str(options.shard)}
             record.add_run({**cost, "threads": threads, **shard})
+    if failed and record is None:  # one item, and its inputs are named in the reason
+        raise ValueError(next(iter(failed.values())))
     for name, reason in failed.items():
         log.error("failed: %s: %s", name, reason)
     if failed:

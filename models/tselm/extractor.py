@@ -233,8 +233,9 @@ class Extractor(nn.Module):
         used = enrolment[: self.regi_length]
         if len(used) < self.grid.window:
             raise ValueError(f"the enrolment needs at least {self.grid.window} samples, got {len(used)}")
-        if not bool(used.any()):
-            raise ValueError("the enrolment is silent in the part that is used: there is nobody to follow")
+        if bool((used == used[0]).all()):
+            what = "constant" if used[0] else "silent"
+            raise ValueError(f"the enrolment is {what} in the part that is used: there is nobody to follow")
         return F.pad(used, (0, self.regi_length - len(used) if self.is_published else 0))
 
     @torch.inference_mode()
