@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from utils.files import write_json
 
 if TYPE_CHECKING:  # imports torch, which evaluation can be without
     from running.jobs import Job
+
+log = logging.getLogger(__name__)
 
 # What differs between two records, in an error. Digests go by the names of the parts.
 _TITLES = {"codebooks": "choice of codebooks", "sha256": "checkpoint"}
@@ -34,6 +37,8 @@ class RunRecord:
         settings: the recipe's keys that they follow from -> their text.
         notes: what else is kept in the record.
         shard: of the list that this run does.
+        is_shared: results of the same weights with other settings may lie in the folder under other names; the record
+            is then that of the last run, and the journal tells what made which. Runs wait for each other.
 
     Raises:
         ValueError: the record or the journal is not what this program writes.
@@ -47,6 +52,7 @@ class RunRecord:
         settings: Mapping[str, str],
         notes: Mapping[str, Any],
         shard: Shard = WHOLE,
+        is_shared: bool = False,
     ):
         self.path = path
         self.by = _digest({"made_by": dict(made_by), "settings": dict(settings)})
@@ -54,6 +60,7 @@ class RunRecord:
         self.settings = settings
         self.notes = notes
         self.shard = shard
+        self.is_shared = is_shared
         self.before = read_record(path) if path.exists() else None
         self.lines, self.is_strict = read_journals(path)
         self._journal: int | None = None
@@ -72,12 +79,15 @@ class RunRecord:
         own = whole
         try:
             is_shard = self.shard.count > 1
-            _lock(whole, self.path, shared=is_shard)
+            _lock(whole, self.path, shared=is_shard, waits=self.is_shared)
             if is_shard:
                 name = f"{self.path.stem}.{self.shard.index}-of-{self.shard.count}.jsonl"
                 own = _open_journal(self.path.with_name(name))
                 _lock(own, self.path)
             self._journal = own
+            if self.is_shared:  # what was read before may have changed while this run waited
+                self.before = read_record(self.path) if self.path.exists() else None
+                self.lines, self.is_strict = read_journals(self.path)
             yield
         finally:
             self._journal = None
@@ -112,9 +122,17 @@ class RunRecord:
         Raises:
             ValueError: the folder holds results that were made with something else.
         """
-        differing = self._differing()
+        differing, jobs = self._differing(), list(jobs)
+        if self.is_shared and not differing and any(job.name in self.lines for job in jobs):
+            # The last run was as this one, but these names can be of one before it.
+            differing = (
+                ["run"] if any(self.lines.get(job.name, {}).get("by", self.by) != self.by for job in jobs) else []
+            )
         if differing and not overwrite:
-            if any(os.path.exists(path) for job in jobs for path in job.files()) or self.lines:
+            others = [job for job in jobs if self.lines.get(job.name, {}).get("by") != self.by]
+            is_there = any(os.path.exists(path) for job in others for path in job.files())
+            may_share = self.is_shared and all((self.before or {}).get(k) == v for k, v in self.made_by.items())
+            if is_there or (self.lines and not may_share):
                 raise ValueError(
                     f"{self.path.parent} holds outputs of another {' and '.join(differing)} (see {self.path}): choose "
                     "another folder, or --overwrite"
@@ -229,10 +247,15 @@ def _open_journal(path: Path) -> int:
     return file
 
 
-def _lock(file: int, record: Path, *, shared: bool = False) -> None:
+def _lock(file: int, record: Path, *, shared: bool = False, waits: bool = False) -> None:
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
+        if waits:
+            log.info("another run is at work in %s: waiting for it", record.parent)
+            fcntl.flock(file, kind)
+            return
         raise ValueError(
             f"another run is at work in {record.parent}: wait for it, or choose another folder (several runs on one "
             "list take a --shard each)"

@@ -31,7 +31,8 @@ from utils.workers import run_jobs
 
 log = logging.getLogger(__name__)
 
-RECORDS = {"tokenize": "tokens.json"}  # of the other jobs: inference.json
+# Of the other jobs: inference.json.
+RECORDS = {"tokenize": "tokens.json", "teacher_features": "features.json"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def run_list(setup: Setup, where: str | os.PathLike, output: Path, options: Opti
         settings=settings_of(recipe, setup.job),
         notes=notes(setup, recipe, program),
         shard=options.shard,
+        is_shared=program.shares_folder,
     )
     with record.held():
         record.begin(jobs, overwrite=options.overwrite)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from running.shard import Shard
 SETTINGS = {"lr": "1"}
 
 
-def record(folder: Path, made_by: str = "a", *, settings: dict = SETTINGS, shard: Shard | None = None) -> RunRecord:
+def record(
+    folder: Path, made_by: str = "a", *, settings: dict = SETTINGS, shard: Shard | None = None, is_shared: bool = False
+) -> RunRecord:
     notes = {"path": "here"}
-    more = {"shard": shard} if shard else {}
+    more = {"is_shared": is_shared, **({"shard": shard} if shard else {})}
     return RunRecord(folder / "record.json", {"network": made_by}, settings=settings, notes=notes, **more)
 
 
@@ -106,6 +109,45 @@ def test_one_run_at_a_time_but_shards_beside_each_other(tmp_path) -> None:
     whole = record(tmp_path)
     assert whole.is_done(job(tmp_path, "x")) and whole.is_done(job(tmp_path, "y"))
     assert [run["shard"] for run in read_record(tmp_path / "record.json")["runs"]] == ["1/2", "2/2"]
+
+
+def test_a_shared_folder_takes_other_settings_under_other_names_alone(tmp_path) -> None:
+    one, two = ({"settings": {"first": value}, "is_shared": True} for value in "12")
+    make(tmp_path, record(tmp_path, **one), "x")
+    make(tmp_path, record(tmp_path, **two), "y")
+    assert record(tmp_path, **one).is_done(job(tmp_path, "x")) and record(tmp_path, **two).is_done(job(tmp_path, "y"))
+    assert not record(tmp_path, **two).is_done(job(tmp_path, "x"))
+    make(tmp_path, record(tmp_path, **one), "x", "z")
+    make(tmp_path, record(tmp_path, **two), "y")
+    for names in (["x"], ["q", "x"]):  # the last run was as this one, and x is of the other
+        with pytest.raises(ValueError, match="outputs of another run"):
+            make(tmp_path, record(tmp_path, **two), *names)
+    with pytest.raises(ValueError, match=r"outputs of another recipe \(first: 2, now 1\)"):
+        make(tmp_path, record(tmp_path, **one), "y")
+    with pytest.raises(ValueError, match="outputs of another network"):
+        make(tmp_path, record(tmp_path, "b", **two), "p")
+    assert not any((tmp_path / f"{name}.wav").exists() for name in "pq")
+
+
+def test_in_a_shared_folder_runs_wait_for_each_other(tmp_path) -> None:
+    done = []
+
+    def late() -> None:
+        make(tmp_path, record(tmp_path, settings={"first": "2"}, is_shared=True), "y")
+        done.append("y")
+
+    first = record(tmp_path, settings={"first": "1"}, is_shared=True)
+    with first.held():
+        thread = threading.Thread(target=late)
+        thread.start()
+        thread.join(0.3)
+        assert not done
+        first.begin([job(tmp_path, "x")], overwrite=False)
+        (tmp_path / "x.wav").write_text("a")
+        first.add(job(tmp_path, "x"))
+    thread.join(10)
+    assert done == ["y"] and (tmp_path / "y.wav").exists()
+    assert record(tmp_path, settings={"first": "1"}, is_shared=True).is_done(job(tmp_path, "x"))
 
 
 def test_rows_are_kept_in_the_journal(tmp_path) -> None:
