@@ -11,7 +11,6 @@ from speechbrain.lobes.models.HifiGAN import (
 )
 
 from models.unit_hifigan.task import TokenVocoding
-from modules.discriminators import Discriminators
 from modules.mel import MelDistance
 from tests.toy import REFERENCE, ROOT
 
