@@ -176,6 +176,7 @@ class _Run:
         self.ckpt_path: Path = ckpt_path
         self.stop: StopRequest = stop or StopRequest()
         self.log: RunLog | NoLog = NoLog()
+        self.told: set[str] = set()  # warnings of the task
         # Refuse now what would only fail in the first step.
         train_data.micro_batch_size(world_size=distributed.world_size(), accumulate=settings.accumulate)
         self.descent = Descent(
@@ -371,6 +372,10 @@ class _Run:
         self.log.metrics(kind, values, step=step, epoch=self.progress.epoch + 1)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.info("epoch %d, step %d, %s: %s", self.progress.epoch + 1, step, kind, shown)
+        for text in self.task.warnings(values) if distributed.is_main() else ():
+            if text not in self.told:
+                self.told.add(text)
+                log.warning("%s", text)
         if not counts[best] and limit is None:
             raise ValueError(f"no item of the validation set tells {best}, which best.pth is chosen by")
         if counts[best] and not math.isfinite(values[best]):
