@@ -49,6 +49,11 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         os.close(held)
 
 
+def text_digest(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def file_digest(path: str | os.PathLike) -> str:
     """SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
