@@ -48,8 +48,8 @@ class FeatureCrops(Dataset):
 
     Raises:
         FileNotFoundError: a list, folder or file is missing.
-        ValueError: the features are not what is expected, or there are none; or they do not fit their audio, which is named with both
-            numbers of frames.
+        ValueError: the features are not what is expected, or there are none; or they do not fit their audio, which is
+            named with both numbers of frames.
     """
 
     def __init__(
@@ -107,6 +107,10 @@ class FeatureCrops(Dataset):
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def name(self, key: tuple[int, int] | int) -> str:
+        """The file of an item."""
+        return str(self.pairs[place(key, len(self.pairs), seed=self.seed)[0]][0])
 
     def __getitem__(self, key: tuple[int, int] | int) -> dict[str, torch.Tensor]:
         """An item.

@@ -309,6 +309,7 @@ class _Run:
         seed_everything(self.settings.seed, step, distributed.rank())
         self.state.apply_rates()
         self.task.begin_step(step)
+        self.descent.skipped.at(self.progress.epoch, self.progress.step_in_epoch)
         items = self.descent.step(self.task, self.task.networks(), iter(micro_batches), averages)
         distributed.average_running_statistics(self.task.networks())
         self.task.end_step(distributed.sum_over_processes)
@@ -333,7 +334,14 @@ class _Run:
 
     def count_skipped(self) -> None:
         """Read from the device how many steps were skipped; all processes find the same."""
-        for name, (new, longest) in self.descent.skipped.pop().items():
+        found = self.descent.skipped.pop()
+        if any(new for new, _ in found.values()):
+            for epoch, step in self.descent.skipped.pop_places():
+                what = f"step {step + 1} of epoch {epoch + 1} was not taken: its gradient was not finite"
+                names = getattr(self.train_data, "names", lambda *_: [])(epoch, step)
+                log.info("%s%s", what, f"; its items were {', '.join(names)}" if names else "")
+        self.descent.skipped.places.clear()
+        for name, (new, longest) in found.items():
             self.progress.skipped += new
             if longest >= self.settings.max_skipped:
                 raise Diverged(

@@ -184,7 +184,11 @@ def _own_discriminator(name: str, others: Mapping[str, Tensor]) -> str:
     layer = layer.removesuffix(".conv")
     if kind == "mpd":
         layer += ".conv"
-    return f"discriminator.stft.{layer}.{last}" if kind == "mstftd" else f"discriminator.{kind}.discriminators.{layer}.{last}"
+    return (
+        f"discriminator.stft.{layer}.{last}"
+        if kind == "mstftd"
+        else f"discriminator.{kind}.discriminators.{layer}.{last}"
+    )
 
 
 def _book_name(k: int, name: str) -> str:

@@ -48,9 +48,7 @@ class Reconstruction(nn.Module):
         self.l1_weight = l1_weight
         self.mel_weights = list(mel_weights)
         self.spectrograms = nn.ModuleList(
-            LogMel(
-                size=size, hop=hop, sample_rate=sample_rate, scale="htk", centred=False, eps=1e-9, allow_empty=True
-            )
+            LogMel(size=size, hop=hop, sample_rate=sample_rate, scale="htk", centred=False, eps=1e-9, allow_empty=True)
             for size, hop in zip(mel_sizes, mel_hops, strict=True)
         )
 

@@ -14,9 +14,9 @@ from torch import nn
 
 from models.speechtokenizer.files import NETWORK, adopted_state, write_released
 from models.speechtokenizer.losses import Distillation, Reconstruction, weighted
-from models.speechtokenizer.network import Coded, CodecNetwork
+from models.speechtokenizer.network import CodecNetwork, Coded
 from models.speechtokenizer.teacher import Teacher
-from modules.codebook_use import perplexity, usage
+from modules.codebook_use import CodeUse
 from modules.frames import length_mask
 from modules.frozen import without_gradients
 from modules.losses import (
@@ -40,13 +40,12 @@ START_FRAMES = 8  # frames a code that the codebooks start from, where there are
 ROWS = 4  # that are encoded at a time for it
 POOR_USE = 10.0  # % of a codebook's codes
 POOR_DISTILL = 0.60  # a mean cosine of 0.2; 0.31 is perfect, 0.69 has learned nothing
-USE_DECAY = 0.99  # a step, of the frames that usage and perplexity are of
 
 
 class SpeechCoding(Task):
     """Training of a codec whose first codebook learns from a teacher.
 
-    The discriminators step first, on real speech and what the codec makes of it, and then the codec, on the same output:
+    The discriminators step first, on real speech and what the codec makes of it, then the codec, on the same output:
 
         reconstruction + commitment_weight * commitment + distill_weight * distillation
             + adversarial_weight * adversarial + feature_weight * feature matching (the sum over all layers)
@@ -128,9 +127,7 @@ class SpeechCoding(Task):
         self.step = 0
         sizes = codec.architecture
         self.hop_length = sizes.hop_length
-        self.book_names = [f"rvq_{k + 1}" for k in range(sizes.n_q)]
-        # Frames that each code had lately, in all processes.
-        self.register_buffer("code_frames", torch.zeros(sizes.n_q, sizes.codebook_size), persistent=False)
+        self.use = CodeUse([f"rvq_{k + 1}" for k in range(sizes.n_q)], sizes.codebook_size)
         if decoder_only:
             codec.requires_grad_(False)
             codec.decoder.requires_grad_(True)
@@ -192,10 +189,9 @@ class SpeechCoding(Task):
         if self.decoder_only:
             return
         gradients = [p.grad for p in self.codec.parameters() if p.grad is not None]
-        norms = torch._foreach_norm(gradients) if gradients else [self.code_frames.new_zeros(())]
-        taken = torch.stack(norms).isfinite().all()
+        taken = nn.utils.get_total_norm(gradients).isfinite()  # a step whose gradient is not is not taken
         counts = self.codec.quantizer.update(seed=self.step, sum_over_processes=sum_over_processes, taken=taken)
-        self.code_frames.mul_(USE_DECAY).add_(counts)
+        self.use.add(counts)
 
     def objectives(self, batch: Batch, networks: Networks) -> Iterator[Objective]:
         real = batch["wav"].float()
@@ -211,12 +207,14 @@ class SpeechCoding(Task):
         loss, metrics = self.reconstruction(coded.wav, real)
         if not self.decoder_only:
             learned, others = self._latent_losses(batch, coded)
-            loss, metrics = loss + learned, metrics | others
+            loss, metrics = loss + learned, metrics | others | self.use.metrics()
         if is_adversarial:
             terms = dict(zip(("adversarial", "features"), self._against_discriminators(real, coded.wav), strict=True))
-            loss = loss + weighted((self.adversarial_weight, terms["adversarial"]), (self.feature_weight, terms["features"]))
+            loss = loss + weighted(
+                (self.adversarial_weight, terms["adversarial"]), (self.feature_weight, terms["features"])
+            )
             metrics |= {name: x.detach() for name, x in terms.items()}
-        yield Objective(NETWORK, loss, {"loss": loss.detach(), **metrics, **self._use()})
+        yield Objective(NETWORK, loss, {"loss": loss.detach(), **metrics})
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> dict[str, tuple[torch.Tensor, int]]:
@@ -232,12 +230,12 @@ class SpeechCoding(Task):
                     total, others = found.get(name, (0, 0))
                     found[name] = total + mean * count, others + count
         items = len(lengths)
-        return found | {name: (x * items, items) for name, (x, known) in self._use().items() if known}
+        return found | {name: (x * items, items) for name, (x, known) in self.use.metrics().items() if known}
 
     def warnings(self, values: Mapping[str, float]) -> list[str]:
         if self.step < self.late:
             return []
-        poor = [name for name in self.book_names if values.get(f"usage_{name}", 100.0) < POOR_USE]
+        poor = [name for name in self.use.names if values.get(f"usage_{name}", 100.0) < POOR_USE]
         told = []
         if poor:
             told.append(
@@ -314,16 +312,6 @@ class SpeechCoding(Task):
 
     # -- codebooks -----------------------------------------------------------------------------------------------------
 
-    def _use(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Usage in % and perplexity, their mean over the codebooks and each one's; without a count before there is one."""
-        if self.decoder_only:
-            return {}
-        known = (self.code_frames.sum() > 0).float()
-        found = {}
-        for name, values in (("usage", usage(self.code_frames)), ("perplexity", perplexity(self.code_frames))):
-            found |= {name: values.mean(), **{f"{name}_{k}": x for k, x in zip(self.book_names, values, strict=True)}}
-        return {name: (value * known, known) for name, value in found.items()}
-
     @torch.no_grad()
     def _first_latents(self, batches: Iterator[Batch]) -> torch.Tensor:
         """[n, D]: frames of two batches at least, and ``START_FRAMES`` a code if there are so many."""
@@ -337,4 +325,3 @@ class SpeechCoding(Task):
                 latents = self.codec.encode(wav.float())
                 found.append(latents[length_mask(-(-length // self.hop_length), latents.shape[1])])
         return torch.cat(found)
-
