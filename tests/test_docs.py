@@ -33,7 +33,8 @@ SHORT = {"epoch": 1, "batch_size": 2, "batch_size_eval": 2, "num_workers": 0, "p
 PIECES = {"epoch_num": 4, "mix_length": 8080, "regi_length": 8080}
 CODEBOOKS = {"num_clusters": 20}
 VOCODER = {"embedding_dim": 16, "attn_dim": 8, "upsample_initial_channel": 32, "discriminator_width": 0.05}
-VOCODER |= {"discriminator_periods": "[2, 3]", "discriminator_scales": 1, "frames": 8, "valid_frames": 60}
+VOCODER |= {"discriminator_periods": "[2, 3]", "discriminator_scales": 1}
+SEGMENTS = {"frames": 8, "valid_frames": 60}
 PUBLIC = {"wavlm_path": "public/wavlm-large", "kmeans_path": "public/kmeans"}
 PUBLIC |= {"tr_data_scp_path": "public/train_100_360.json"}
 PUBLIC |= {f"cv_{key}_path": f"public/libri2mix_dev/{name}.scp" for key, name in
@@ -42,14 +43,14 @@ PUBLIC |= {f"cv_{key}_path": f"public/libri2mix_dev/{name}.scp" for key, name in
 TOY_SIZE = {
     ("inference.py", "config/tselm_l.yaml"): NETWORK,
     ("evaluate.py", "config/tselm_l.yaml"): NETWORK,
-    ("inference.py", "config/unit_hifigan.yaml"): CODEBOOKS,
+    ("inference.py", "config/unit_hifigan.yaml"): {**CODEBOOKS, **VOCODER},
     ("inference.py", "config/toy/tselm.yaml"): {},
     ("train.py", "config/tselm_l.yaml"): {**PUBLIC, **NETWORK, **SHORT, **PIECES},
     ("train.py", "config/toy/tselm.yaml"): {**SHORT, **PIECES},
     ("train.py", "config/kmeans.yaml"): {
         **CODEBOOKS, **SHORT, "crop_length": 8080, "reservoir_frames": 100, "reservoir_batches": 3, "patience": 2,
     },
-    ("train.py", "config/unit_hifigan.yaml"): {**CODEBOOKS, **SHORT, **VOCODER},
+    ("train.py", "config/unit_hifigan.yaml"): {**CODEBOOKS, **SHORT, **VOCODER, **SEGMENTS},
 }  # fmt: skip
 
 
@@ -147,12 +148,23 @@ def two_systems(folder: Path) -> None:
         shutil.copytree(folder / "out", folder / name)
 
 
+def trained(folder: Path) -> None:
+    """The parts that the page on training makes, and a list of tokens."""
+    for command in [c for c in commands("docs/training.md") if "exp/kmeans/" in c or "unit_hifigan" in c]:
+        name, arguments = program(command)
+        done = call(name, *at_toy_size(name, arguments), cwd=folder)
+        assert done.returncode == 0, done.stderr
+    names = [line.split()[0] for line in (folder / "dev.scp").read_text().splitlines()]
+    (folder / "again.scp").write_text("".join(f"{name} exp/again/tokens/{name}.npy\n" for name in names))
+
+
 # page -> what must have been done before one of its commands
 BEFORE: dict[str, list[tuple[str, Callable[[Path], None]]]] = {
+    "docs/use.md": [("python inference.py --resynthesise dev.scp", trained)],
     "docs/evaluation.md": [
         ("python evaluate.py -scp public/libri2mix_test --output out", extracted),
         ("python evaluate.py --compare out_a out_b", two_systems),
-    ]
+    ],
 }
 
 

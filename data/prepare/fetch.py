@@ -10,9 +10,8 @@ from pathlib import Path
 
 import requests
 from tqdm import tqdm
-from utils.run_record import file_digest
 
-from utils.files import write_json
+from utils.files import file_digest, write_json
 
 _ATTEMPTS = 4  # in a row that bring nothing, with 1, 2, 4, ... seconds between them
 _TIMEOUT = 30.0  # seconds without a byte after which a transfer counts as stopped
