@@ -17,12 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks.measure import once, prepare
 from data import audio
 from data.prepare.sentences import sentences
 from data.prepare.utterances import ROLES, plan_mixtures, write_mixture
 from data.prepare.voices import draw_voices
+from data.scp import read_scp
 from evaluation import format
 from evaluation.metric import SAMPLE_RATE, Column, Score, Signals
 from evaluation.signal_metrics import STOI, CorrectTalker
@@ -35,6 +37,7 @@ from models.tselm.extractor import Extractor
 
 VOICES = 30  # of a split, as the toy's test has them
 WORDS_A_SECOND = 3.6  # more than the quickest voice says
+Wav = np.ndarray  # float32 at 16 kHz
 STRETCH = 2 * SAMPLE_RATE  # samples over which the talker is judged, beside the whole
 
 COLUMNS = {
@@ -52,26 +55,32 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     device = prepare(args)
     model = load_extractor(args.config, args.checkpoint, device=device)
+    system = TokenSystem(tuple(model.tokenizer.codebook_names), model.tokenizer.vocab_size, "")
     ways = {
         f"{piece:g} s + 2 x {context:g} s": recut(model, piece, context).to(device)
         for context, piece in itertools.product(args.context_seconds, args.seconds)
     }
     scores: dict[str, dict[str, list[Score]]] = {name: {key: [] for key in COLUMNS} for name in ways}
-    spent, heard = dict.fromkeys(ways, 0.0), 0.0
-    for number, signals in enumerate(long_mixtures(args.mixtures, args.length, split=args.split, seed=args.seed)):
-        mixture, target, interferer, enrolment = signals
-        heard += len(mixture) / SAMPLE_RATE
+    if args.lists:
+        mixtures, of = listed_mixtures(args.lists, args.mixtures), str(args.lists)
+    else:
+        mixtures = long_mixtures(args.mixtures, args.length, split=args.split, seed=args.seed)
+        of = f"{args.split} voices, seed {args.seed}"
+    spent, lengths = dict.fromkeys(ways, 0.0), []
+    for number, (mixture, target, interferer, enrolment) in enumerate(mixtures):
+        lengths.append(len(mixture) / SAMPLE_RATE)
         whole = model.tokenizer.encode_files([Recording.of(target)])[0].numpy()
         for name, way in ways.items():  # in turns, so that a slow moment of the machine meets all of them
-            made: list[Extraction] = []
             if number == 0:  # what is done once, is done now
-                way.extract(mixture[: 8 * SAMPLE_RATE], enrolment)
-            spent[name] += once(lambda: made.append(way.extract_with_tokens(mixture, enrolment)), device=device)  # noqa: B023
+                way.extract(mixture, enrolment)
+            made, seconds = timed(way, mixture, enrolment, device)
+            spent[name] += seconds
             tokens = {"whole": whole, "own": way.encode(target).numpy()}
-            for key, score in judge(made[0], tokens, target, interferer, way.tokenizer).items():
+            for key, score in judge(made, tokens, target, interferer, system).items():
                 scores[name][key].append(score)
-        print(f"{number + 1} of {args.mixtures} mixtures", file=sys.stderr, flush=True)
-    show(scores, {name: seconds / heard for name, seconds in spent.items()}, args, heard / args.mixtures)
+        print(f"{number + 1} mixtures", file=sys.stderr, flush=True)
+    print(f"\n{len(lengths)} mixtures of {min(lengths):.1f} to {max(lengths):.1f} s, {of}; {args.config}.", end=" ")
+    show(scores, {name: seconds / sum(lengths) for name, seconds in spent.items()})
     return 0
 
 
@@ -82,6 +91,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--context_seconds", type=float, nargs="+", default=[0.5], help="on either side (%(default)s)")
     add("--mixtures", type=int, default=24, help="(%(default)s)")
     add("--length", type=float, nargs=2, default=[20, 24], metavar="S", help="of a mixture, from and to (%(default)s)")
+    add("--lists", type=Path, metavar="DIR", help="its mix_clean, s1, s2 and aux_s1.scp, in place of made mixtures")
     add("--split", default="test", choices=("dev", "test"), help="whose voices and sentences (%(default)s)")
     add("--seed", type=int, default=1, help="of voices, sentences and levels (%(default)s)")
     add("--config", default="config/toy/tselm.yaml", help="recipe (%(default)s)")
@@ -105,10 +115,8 @@ def recut(model: Extractor, piece: float, context: float) -> Extractor:
     )
 
 
-def long_mixtures(
-    number: int, length: tuple[float, float], *, split: str, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Mixture, target, interferer, [T] each, and an enrolment [R] that says something else, all float32.
+def long_mixtures(number: int, length: tuple[float, float], *, split: str, seed: int) -> Iterator[tuple[Wav, ...]]:
+    """Mixture, target and interferer, [T] each, and an enrolment [R] that says something else.
 
     Args:
         length: seconds of a mixture, uniform between the two.
@@ -132,12 +140,25 @@ def long_mixtures(
         yield *cut, found["aux_s1"]
 
 
+def listed_mixtures(folder: Path, number: int) -> Iterator[tuple[Wav, ...]]:
+    """The first ``number`` mixtures of a folder of lists, in the same order of signals."""
+    lists = [read_scp(folder / f"{role}.scp") for role in ROLES]
+    for name in itertools.islice(lists[0], number):
+        yield tuple(audio.read(paths[name]) for paths in lists)
+
+
+def timed(way: Extractor, mixture: Wav, enrolment: Wav, device: torch.device) -> tuple[Extraction, float]:
+    """An extraction, and its seconds."""
+    made: list[Extraction] = []
+    seconds = once(lambda: made.append(way.extract_with_tokens(mixture, enrolment)), device=device)
+    return made[0], seconds
+
+
 def judge(
-    made: Extraction, tokens: dict[str, np.ndarray], target: np.ndarray, interferer: np.ndarray, tokenizer
+    made: Extraction, tokens: dict[str, np.ndarray], target: Wav, interferer: Wav, system: TokenSystem
 ) -> dict[str, Score]:
     """The scores of one extraction, by column; ``tokens`` are the target's, heard ``whole`` and cut as its ``own``."""
     output = made.wav.numpy()
-    system = TokenSystem(tuple(tokenizer.codebook_names), tokenizer.vocab_size, "")
     error, talker = TokenError(system, source="predicted"), CorrectTalker()
 
     def errors(of: str) -> Score:
@@ -158,9 +179,7 @@ def judge(
     }
 
 
-def show(
-    scores: dict[str, dict[str, list[Score]]], cost: dict[str, float], args: argparse.Namespace, mean: float
-) -> None:
+def show(scores: dict[str, dict[str, list[Score]]], cost: dict[str, float]) -> None:
     """Print the table: means with intervals, below each its difference to the first way's, and the time."""
     first = next(iter(scores))
     headings = [format.heading(c.title, unit=c.unit, better=c.better) for c in COLUMNS.values()]
@@ -173,10 +192,7 @@ def show(
         rows.append([name, *cells, f"{cost[name]:.3f}", f"{cost[first] / cost[name]:.2f}"])
         if name != first:
             rows.append(["difference to the first", *differences, "", ""])
-    print(
-        f"\n{args.mixtures} mixtures of {mean:.1f} s on average, {args.split} voices, seed {args.seed}; {args.config}. "
-        "Brackets: 95 % bootstrap intervals over the files, of differences paired.\n"
-    )
+    print("Brackets: 95 % bootstrap intervals over the files, of differences paired.\n")
     print("\n".join(table(rows)))
 
 
