@@ -57,7 +57,7 @@ class Extractor(nn.Module):
         chunking: str = "aligned",
         mix_length: int = 48080,
         regi_length: int = 64080,
-        piece_seconds: float = 2.0,
+        piece_seconds: float = 12.0,
         context_seconds: float = 0.5,
         batch_seconds: float = 24.0,
         precision: str = "fp32",

@@ -292,7 +292,7 @@ def test_a_silent_stream_stays_silent(aligned: Extractor) -> None:
 
 
 def test_lower_precision_is_close_and_only_where_it_is_asked_for(aligned: Extractor) -> None:
-    low = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(inference_precision="bf16"))
+    low = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(inference_precision="bf16", **SHORT))
     target = read("s1", "utt0")[0]
     ours, theirs = low.resynthesise(target), aligned.resynthesise(target)
     assert torch.equal(ours.tokens, theirs.tokens)  # of the tokenizer, whose precision is its own
