@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser(__doc__)
     options.add_argument("--seconds", type=float, default=12.0, help="of the mixture (%(default)s)")
     options.add_argument(
-        "--piece_seconds", type=float, nargs="+", default=[2.0, 12.0], help="of aligned chunking (%(default)s)"
+        "--piece_seconds", type=float, nargs="+", default=[2.0, 8.0, 12.0], help="of aligned chunking (%(default)s)"
     )
     options.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds this, as bf16")
     args = options.parse_args(argv)

@@ -196,6 +196,11 @@ def test_settings_that_cannot_work_are_refused() -> None:
         known(piece_seconds=0)
 
 
+def test_the_recipe_and_the_constructor_cut_alike_and_longer_than_in_training() -> None:
+    system = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings())
+    assert system.cutting.window == known().cutting.window == 450  # 9 s
+
+
 def test_it_is_an_extractor(aligned) -> None:
     assert fulfils(aligned, TargetExtractor)
 
