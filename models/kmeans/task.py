@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from models.kmeans.centre_descent import CentreDescent
-from models.kmeans.codebooks import Codebooks, histogram, perplexity, usage
+from models.kmeans.codebooks import Codebooks
 from models.kmeans.files import write_kmeans, write_released_kmeans
-from models.kmeans.seeding import plus_plus, sample_frames
+from modules.codebook_use import histogram, perplexity, usage
 from modules.frames import length_mask
 from modules.frozen import Frozen
+from modules.seeding import plus_plus, sample_frames
 from utils.precision import autocast, require_known
 from utils.task import Batch, Networks, Objective, Task
 

@@ -42,7 +42,7 @@ class TokenVocoding(Task):
 
     Args:
         generator: what trains. Row 1 + V * codebook + token of its table is a token, row 0 a missing codebook.
-        discriminator: ``models.unit_hifigan.discriminators.Discriminators``, or any network that gives the scores and
+        discriminator: ``modules.discriminators.Discriminators``, or any network that gives the scores and
             the layers' outputs of its parts for wav [B, 1, T]; None trains with the mel loss alone.
         layers: the encoder's layers that the tokens are of, in the order of the codebooks.
         vocab_size: V.

@@ -16,7 +16,7 @@ import torch
 from models import load_extractor
 from pretrained.toy import make as toy
 from tests.processes import descendants, is_alive, wait_for
-from tests.toy import ENVIRONMENT, ROOT, call, settings, write_corpus
+from tests.toy import ENVIRONMENT, ROOT, call, in_this_process, settings, write_corpus
 
 
 def test_the_interferer_is_enrolled_with_another_file_in_which_it_is_the_target() -> None:
@@ -65,13 +65,6 @@ SMALL = {
     + ["d_model=16", "num_layers=1", "lm_ffn=16"],
 }
 SMALL["tselm_awake"] = SMALL["tselm"]
-
-
-def in_this_process(*command: object) -> None:
-    """As utils.commands.run, without starting Python each time."""
-    name, *arguments = map(str, command[1:] if command[0] == "-m" else command)
-    done = call(name if name.endswith(".py") else name.replace(".", "/"), *arguments)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
