@@ -72,6 +72,7 @@ def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
     return torch.load(folder / f"ckpt/{name}.pth", weights_only=True)["model"]
 
 
+@pytest.mark.slow
 def test_the_real_recipe_trains_at_toy_size_and_exports_a_vocoder(tmp_path, data) -> None:
     done = call(*command(tmp_path, **data, precision="bf16", accumulate=2), "--export", tmp_path / "vocoder")
     assert done.returncode == 0, done.stderr
@@ -97,6 +98,7 @@ def fit(folder: Path, data: dict[str, Path], *, stop: StopRequest | None = None,
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, data) -> None:
     """Bit for bit: both networks, the scale discriminator's spectral norm, and both optimizers."""
     assert fit(tmp_path / "whole", data)
