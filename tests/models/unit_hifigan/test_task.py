@@ -54,9 +54,12 @@ def test_accumulation_trains_the_same_weights(period_discriminators, recompute: 
     batches = [make_batch(4, seed=seed) for seed in (1, 2)]
     found = []
     for accumulate in (1, 2, 4):
-        task = make(period_discriminators, layer_dropout=False, recompute_fake=recompute and accumulate > 1).train()
-        optimizers = {name: torch.optim.SGD(net.parameters(), lr=0.01) for name, net in task.networks().items()}
-        descent = Descent(optimizers, CPU, accumulate=accumulate, clip_norm=1.0)
+        settings = dict(layer_dropout=False, mel_weight=0.0, recompute_fake=recompute and accumulate > 1)
+        task = make(period_discriminators, **settings).train()
+        networks = task.networks().items()
+        # far enough that the discriminators after a step are others than before: the generator's were 0.009 off
+        optimizers = {n: torch.optim.SGD(net.parameters(), lr={"generator": 0.1}.get(n, 0.5)) for n, net in networks}
+        descent = Descent(optimizers, CPU, accumulate=accumulate)
         for batch in batches:
             rows = zip(*(x.chunk(accumulate) for x in batch.values()), strict=True)
             descent.step(task, task.networks(), (dict(zip(batch, row, strict=True)) for row in rows), Averages())
@@ -68,7 +71,7 @@ def test_accumulation_trains_the_same_weights(period_discriminators, recompute: 
     )
     for other in found[1:]:
         for name, value in found[0].items():
-            torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_without_discriminators_the_mel_loss_trains_alone() -> None:
