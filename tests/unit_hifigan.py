@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 from functools import partial
 
-import pytest
 import torch
 from speechbrain.lobes.models.HifiGAN import (
     UnitHifiganGenerator,
 )
 
-from models.unit_hifigan.discriminators import Discriminators
 from models.unit_hifigan.task import TokenVocoding
 from modules.mel import MelDistance
 from tests.toy import REFERENCE, ROOT
@@ -51,13 +49,6 @@ TOY = {
     "batch_size_eval": 2,
     "epoch": 2,
 }
-
-
-@pytest.fixture(scope="module")
-def period_discriminators() -> Discriminators:
-    """Without the spectral norm, which takes a step of its own in each pass."""
-    torch.manual_seed(0)
-    return Discriminators(width=0.05, periods=[2, 3], scales=0)
 
 
 def make(discriminator: torch.nn.Module | None, **more: object) -> TokenVocoding:
