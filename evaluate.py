@@ -7,13 +7,11 @@ What is measured stays measured: the same command does what is missing. Needs re
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 log = logging.getLogger("evaluate")
 
@@ -92,6 +90,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
     from evaluation.scoring import score_all
     from evaluation.summary import markdown, summarise
     from evaluation.tokens import codebook_usage
+    from running.record import read_record, read_runs
     from running.shard import Shard
     from utils.files import write_json, write_text
     from utils.machine import available_cores
@@ -136,7 +135,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
         return 1 if outcome.problems else 0
     scored = [item for item in items if item.name not in outcome.problems]
     tokenised = [item for item in scored if item.name not in without_tokens]
-    record = read_record(output)
+    made = output / "inference.json"
     summary = summarise(
         outcome.rows,
         wanted,
@@ -146,8 +145,8 @@ def evaluate_all(args: argparse.Namespace) -> int:
         lists=str(args.scp_dir),
         length_tolerance=args.length_tolerance,
         codebooks=codebook_usage(tokenised, tokens) if needs_tokens else {},
-        checkpoint=record.get("sha256"),
-        speed=record.get("runs", []),
+        checkpoint=read_record(made).get("sha256") if made.is_file() else None,
+        speed=read_runs(made) if made.is_file() else [],
     )
     write_json(output / "summary.json", summary)
     write_text(output / "summary.md", markdown(summary))
@@ -232,12 +231,6 @@ def tokenise_all(args: argparse.Namespace, items: Sequence, tokens, devices: Seq
             if done.error:
                 failed[done.job.name] = done.error
     return failed
-
-
-def read_record(output: Path) -> dict[str, Any]:
-    """What inference.py noted beside its output, if it was that."""
-    path = output / "inference.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def write_report(args: argparse.Namespace, output: Path, summary: dict, rows: list[dict], items: Sequence) -> None:

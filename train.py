@@ -63,15 +63,15 @@ def main(argv: list[str] | None = None) -> int:
     # Threads that wait must sleep: by spinning they take the cores from the loaders and from other processes. It has
     # to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from utils import distributed
+    from utils import distributed, launch
     from utils.errors import report_errors
     from utils.recipe import Recipe
 
     with report_errors(args.debug) as outcome:
         gpus = Recipe(args.config_path, overrides=args.override).build("gpus")["gpus"]
-        if distributed.started_by_torchrun():
-            distributed.end(train(distributed.join_torchrun(gpus), args))
-        outcome.status = distributed.launch(distributed.parse_devices(gpus), train, args)
+        if launch.started_by_torchrun():
+            launch.end(train(launch.join_torchrun(gpus), args))
+        outcome.status = launch.launch(distributed.parse_devices(gpus), train, args)
     return outcome.status
 
 
@@ -84,7 +84,10 @@ def train(device: object, args: argparse.Namespace) -> int:
     from utils.recipe import Recipe
     from utils.seed import make_reproducible, seed_everything
 
-    with report_errors(args.debug, delay=0.0 if distributed.is_main() else 3.0) as outcome:
+    stop = StopRequest()
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last one is a scheduler's warning
+    delay = 0.0 if distributed.is_main() else 3.0
+    with stop.on_signals(*signals), report_errors(args.debug, delay=delay) as outcome:
         setup_console(main=distributed.is_main(), file=Path(args.log) / "train.log")
         recipe = Recipe(args.config_path, overrides=args.override)
         seed_everything(recipe.build("seed")["seed"])  # the initial weights, in all processes alike
@@ -95,19 +98,17 @@ def train(device: object, args: argparse.Namespace) -> int:
             for name, net in built["task"].networks().items()
         )
         log.info("training %s parameters on %d x %s", sizes, distributed.world_size(), device)
-        stop = StopRequest()
-        with stop.on_signals(signal.SIGINT, signal.SIGTERM):
-            done = built["trainer"].fit(
-                built["task"],
-                built["train_data"],
-                built["valid_data"],
-                device=device,
-                log_path=Path(args.log),
-                ckpt_path=Path(args.ckpt_path),
-                init=args.init,
-                recipe=recipe.text(),
-                stop=stop,
-            )
+        done = built["trainer"].fit(
+            built["task"],
+            built["train_data"],
+            built["valid_data"],
+            device=device,
+            log_path=Path(args.log),
+            ckpt_path=Path(args.ckpt_path),
+            init=args.init,
+            recipe=recipe.text(),
+            stop=stop,
+        )
         if not done:
             log.info("stopped and saved in %s; the same command continues", args.ckpt_path)
             outcome.status = STOPPED

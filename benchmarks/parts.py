@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ import torch
 
 from data import audio
 from data.scp import write_scp
+from running.record import read_runs
 from utils import checkpoint
 from utils.recipe import Recipe
 
@@ -91,7 +91,7 @@ def extract_list(
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr[-3000:])
-    return json.loads((output / "inference.json").read_text())["runs"][-1]
+    return read_runs(output / "inference.json")[-1]
 
 
 def speech(batch: int, samples: int) -> torch.Tensor:

@@ -7,12 +7,12 @@ import io
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from evaluation.metric import SAMPLE_RATE
+from utils.files import whole_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,9 +39,8 @@ def draw_spectrograms(path: str | os.PathLike, signals: Mapping[str, np.ndarray]
         top = row * (height + label)
         draw.text((2, top + 2), name, fill="black", font=font)
         whole.paste(_spectrogram(wav).resize((width, height), resample=_LANCZOS), (0, top + label))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_png(whole).getvalue())
+    with whole_file(path) as temporary:
+        temporary.write_bytes(_png(whole).getvalue())
 
 
 def _spectrogram(wav: np.ndarray) -> Image.Image:

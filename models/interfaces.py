@@ -83,12 +83,15 @@ class Program(Protocol):
         results: by role.
         checkpoint: whether ``load_checkpoint`` comes first: ``needed``, ``optional``, or ``refused``.
         batch_seconds: of the first input, that are computed together; a longer item is alone.
+        shares_folder: results of the same weights with other settings may lie in the same folder under other names:
+            each file stands for itself, and nobody reads the folder as one thing.
     """
 
     inputs: Mapping[str, Role]
     results: Mapping[str, Role]
     checkpoint: str
     batch_seconds: float
+    shares_folder: bool
 
     def digests(self) -> Mapping[str, str]:
         """Of the weights that a result follows from, by name: kept beside the results, and compared."""

@@ -35,6 +35,7 @@ class SystemProgram:
 
     inputs: Mapping[str, Role]
     results: Mapping[str, Role]
+    shares_folder = False
 
     def __init__(self, parts: Mapping[str, Any], *, batch_seconds: float):
         self.parts = parts
@@ -128,6 +129,8 @@ class Decode(SystemProgram):
         vocoder: any.
         batch_seconds: of short files that are read together.
     """
+
+    shares_folder = True
 
     def __init__(self, *, vocoder: Vocoder, batch_seconds: float = 24.0):
         super().__init__({"vocoder": vocoder}, batch_seconds=batch_seconds)

@@ -13,18 +13,20 @@ class FrozenLinear:
     """The product of one or more frozen linear layers with the same input, followed by a GELU if asked for.
 
     The weights are prepared at the first use on a device and in a precision: several layers become one, a strided
-    convolution becomes a product with windows of k C samples, channels last, and on a CPU oneDNN packs the result into
-    its own layout and applies the GELU while the outputs are still in the cache. So they must not change afterwards,
-    and where they are packed, cast or joined, they take their memory once more.
+    convolution becomes a product with windows of k C samples, channels last, a transposed one of 2 r samples with a
+    stride of r a product with pairs of neighbouring frames, and on a CPU oneDNN packs the result into its own layout
+    and applies the GELU while the outputs are still in the cache. So they must not change afterwards, and where they
+    are packed, cast or joined, they take their memory once more.
 
     It is no module: the state of the model that owns the layers keeps its names.
 
     Args:
-        layers: linear layers of I inputs each, or one convolution.
+        layers: linear layers of I inputs each, or one convolution. Of a transposed one the outputs of a pair of frames
+            are the r samples where their windows overlap, channels last: [r * O].
         gelu: apply it to the result.
     """
 
-    def __init__(self, *layers: nn.Linear | nn.Conv1d, gelu: bool = False):
+    def __init__(self, *layers: nn.Linear | nn.Conv1d | nn.ConvTranspose1d, gelu: bool = False):
         self._layers = layers
         self._gelu = gelu
         self._prepared: dict[tuple[torch.device, torch.dtype, bool], tuple[torch.Tensor, torch.Tensor | None]] = {}
@@ -51,11 +53,20 @@ class FrozenLinear:
 
     def _joined(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
         """[O, I] and [O] or None."""
+        if isinstance(self._layers[0], nn.ConvTranspose1d):
+            return self._of_pairs(self._layers[0], dtype)
         weights = [layer.weight.detach() for layer in self._layers]
         weights = [weight.transpose(1, 2).flatten(1) if weight.ndim == 3 else weight for weight in weights]
         biases = [layer.bias.detach() for layer in self._layers if layer.bias is not None]
         weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         return weight.to(dtype).contiguous(), torch.cat(biases).to(dtype) if biases else None
+
+    def _of_pairs(self, layer: nn.ConvTranspose1d, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The end of the window of a frame meets the beginning of the next one's."""
+        beginning, end = layer.weight.detach().chunk(2, dim=2)  # [I, O, r]
+        weight = torch.cat([end, beginning]).permute(2, 1, 0).flatten(0, 1)  # [r * O, 2 I]
+        bias = None if layer.bias is None else layer.bias.detach().repeat(layer.stride[0]).to(dtype)
+        return weight.to(dtype).contiguous(), bias
 
 
 def _can_pack(dtype: torch.dtype) -> bool:

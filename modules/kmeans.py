@@ -53,29 +53,48 @@ class NearestCentroid(nn.Module):
         """
         if len(features) != self.num_codebooks:
             raise ValueError(f"{self.num_codebooks} codebooks cannot quantise {len(features)} layers")
-        with torch.autocast(self.centroids.device.type, enabled=False), _without_tf32():
-            tokens = [self._nearest(x.float(), k) for k, x in enumerate(features)]
+        with full_precision(self.centroids.device):
+            tokens = [
+                nearest(x, *codebook, chunk=self.chunk)
+                for x, codebook in zip(features, zip(self.centroids, self.squared_norms, strict=True), strict=True)
+            ]
         return torch.stack(tokens, dim=-1)
 
-    def _nearest(self, x: torch.Tensor, k: int) -> torch.Tensor:
-        if x.shape[-1] != self.dim:
-            raise ValueError(f"the centroids have {self.dim} dimensions, the features {x.shape[-1]}")
-        flat = x.reshape(-1, self.dim)
-        nearest = torch.empty(len(flat), dtype=torch.int64, device=flat.device)
-        for start in range(0, len(flat), self.chunk):
-            part = flat[start : start + self.chunk]
-            distances = torch.addmm(self.squared_norms[k], part, self.centroids[k].T, alpha=-2)
-            nearest[start : start + self.chunk] = distances.argmin(dim=-1)
-        return nearest.view(x.shape[:-1])
+
+def nearest(
+    x: torch.Tensor, centroids: torch.Tensor, squared_norms: torch.Tensor | None = None, *, chunk: int = 8192
+) -> torch.Tensor:
+    """The nearest centroid of each frame, the first of those that are equally near; in float32.
+
+    Args:
+        x: [..., D].
+        centroids: [V, D].
+        squared_norms: [V], of the centroids; None: computed here.
+        chunk: frames that are compared at a time.
+
+    Returns:
+        [...] int64 in [0, V).
+    """
+    if x.shape[-1] != centroids.shape[1]:
+        raise ValueError(f"the centroids have {centroids.shape[1]} dimensions, the features {x.shape[-1]}")
+    if squared_norms is None:
+        squared_norms = centroids.square().sum(dim=-1)
+    flat = x.float().reshape(-1, centroids.shape[1])
+    found = torch.empty(len(flat), dtype=torch.int64, device=flat.device)
+    for start in range(0, len(flat), chunk):
+        part = flat[start : start + chunk]
+        found[start : start + chunk] = torch.addmm(squared_norms, part, centroids.T, alpha=-2).argmin(dim=-1)
+    return found.view(x.shape[:-1])
 
 
 @contextlib.contextmanager
-def _without_tf32() -> Iterator[None]:
-    """CUDA's products have all bits of float32, whatever the rest of the program allows."""
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Products have all bits of float32, whatever the rest of the program allows: no autocast, and no TF32 on CUDA."""
     matmul = torch.backends.cuda.matmul
     before = matmul.fp32_precision
     try:
         matmul.fp32_precision = "ieee"
-        yield
+        with torch.autocast(device.type, enabled=False):
+            yield
     finally:
         matmul.fp32_precision = before

@@ -6,64 +6,82 @@ import warnings
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 import torchaudio
 from torch import nn
 
 
 class LogMel(nn.Module):
-    """Logarithm of the magnitudes in mel bands (Slaney's scale and norm), as HiFi-GAN (arXiv 2010.05646) has it.
+    """Logarithm of the magnitudes in mel bands (Slaney's norm), as HiFi-GAN (arXiv 2010.05646) has it.
 
     Computed in float32 also within autocast: bfloat16 could not tell apart what the loss is about.
 
     Args:
-        size: samples of the FFT and of its Hann window; the hop is a quarter of it.
+        size: samples of the FFT and of its Hann window.
+        hop: samples between two windows; None: a quarter of the size.
         bands: how many, between 0 Hz and ``max_frequency``.
         sample_rate, max_frequency: in Hz.
         floor: magnitudes below count as this.
+        scale: of the bands, ``slaney`` or ``htk``.
+        centred: the first window's middle lies on the first sample; else windows begin (size - hop) / 2 before it and
+            end as far behind the last one. The ends are mirrored.
+        eps: added to each magnitude.
+        allow_empty: a band may lie between two frequencies of the FFT, and always be empty.
 
     Raises:
-        ValueError: a band lies between two frequencies of the FFT, and would always be empty.
+        ValueError: a band is empty, and must not be.
     """
 
     def __init__(
         self,
         *,
         size: int = 1024,
+        hop: int | None = None,
         bands: int = 80,
         sample_rate: int = 16000,
         max_frequency: float = 8000.0,
         floor: float = 1e-5,
+        scale: str = "slaney",
+        centred: bool = True,
+        eps: float = 0.0,
+        allow_empty: bool = False,
     ):
         super().__init__()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of empty bands, which are an error here
+            warnings.simplefilter("ignore", UserWarning)  # of empty bands, which are an error here or wanted
             filters = torchaudio.functional.melscale_fbanks(
-                size // 2 + 1, 0.0, max_frequency, bands, sample_rate, norm="slaney", mel_scale="slaney"
+                size // 2 + 1, 0.0, max_frequency, bands, sample_rate, norm="slaney", mel_scale=scale
             )
-        if empty := int((filters.amax(dim=0) == 0).sum()):
+        if not allow_empty and (empty := int((filters.amax(dim=0) == 0).sum())):
             raise ValueError(
                 f"{empty} of {bands} mel bands are empty with an FFT of {size} samples: ask for fewer bands"
             )
         self.size = size
+        self.hop = hop or size // 4
         self.floor = floor
+        self.eps = eps
+        self.overhang = size // 2 if centred else (size - self.hop) // 2
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("window", torch.hann_window(size), persistent=False)
 
     def forward(self, wav: torch.Tensor) -> torch.Tensor:
-        """wav [B, T] -> [B, bands, T // hop + 1] float32, natural logarithm; the ends of ``wav`` are mirrored.
+        """wav [B, T] -> [B, bands, frames] float32, natural logarithm.
+
+        Of centred windows there are T // hop + 1, else T // hop.
 
         Raises:
-            ValueError: T is not above half the size, so that there is nothing to mirror.
+            ValueError: there are too few samples to mirror.
         """
-        if wav.shape[-1] <= self.size // 2:
+        if wav.shape[-1] <= self.overhang:
             raise ValueError(
-                f"a spectrogram with an FFT of {self.size} needs more than {self.size // 2} samples, "
-                f"got {wav.shape[-1]}"
+                f"a spectrogram with an FFT of {self.size} needs more than {self.overhang} samples, got {wav.shape[-1]}"
             )
         with torch.autocast(wav.device.type, enabled=False):
-            magnitudes = torchaudio.functional.spectrogram(
-                wav.float(), 0, self.window, self.size, self.size // 4, self.size, power=1.0, normalized=False
-            )
+            wav = F.pad(wav.float(), (self.overhang, self.overhang), mode="reflect")
+            magnitudes = torch.stft(
+                wav, self.size, self.hop, window=self.window, center=False, return_complex=True
+            ).abs()
+            magnitudes = magnitudes + self.eps if self.eps else magnitudes
             return (magnitudes.transpose(-1, -2) @ self.filters).transpose(-1, -2).clamp(min=self.floor).log()
 
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from utils.files import write_json
 if TYPE_CHECKING:  # imports torch, which evaluation can be without
     from running.jobs import Job
 
+log = logging.getLogger(__name__)
+
 # What differs between two records, in an error. Digests go by the names of the parts.
 _TITLES = {"codebooks": "choice of codebooks", "sha256": "checkpoint"}
 
@@ -24,9 +27,9 @@ _TITLES = {"codebooks": "choice of codebooks", "sha256": "checkpoint"}
 class RunRecord:
     """The record of a folder of results, which refuses to mix those of different systems.
 
-    Beside ``NAME.json`` lies ``NAME.jsonl``, the journal: a line for each result that is finished, with what made it.
-    So a result is done if its files are there, and the journal does not say that another system made them. A shard has
-    a journal of its own; all are read.
+    Beside ``NAME.json`` lies ``journal.NAME.jsonl``: a line for each result that is finished, with what made it, and
+    one for each run. So a result is done if its files are there, and the journal does not say that another system made
+    them. A shard has a journal of its own; all are read. The record itself changes only with what it says.
 
     Args:
         path: of the record, a JSON file.
@@ -34,6 +37,8 @@ class RunRecord:
         settings: the recipe's keys that they follow from -> their text.
         notes: what else is kept in the record.
         shard: of the list that this run does.
+        is_shared: results of the same weights with other settings may lie in the folder under other names; the record
+            is then that of the last run, and the journal tells what made which. Runs wait for each other.
 
     Raises:
         ValueError: the record or the journal is not what this program writes.
@@ -47,6 +52,7 @@ class RunRecord:
         settings: Mapping[str, str],
         notes: Mapping[str, Any],
         shard: Shard = WHOLE,
+        is_shared: bool = False,
     ):
         self.path = path
         self.by = _digest({"made_by": dict(made_by), "settings": dict(settings)})
@@ -54,6 +60,7 @@ class RunRecord:
         self.settings = settings
         self.notes = notes
         self.shard = shard
+        self.is_shared = is_shared
         self.before = read_record(path) if path.exists() else None
         self.lines, self.is_strict = read_journals(path)
         self._journal: int | None = None
@@ -68,16 +75,19 @@ class RunRecord:
             ValueError: another run is at work there.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole = _open_journal(self.path.with_suffix(".jsonl"))
+        whole = _open_journal(self.path.with_name(f"journal.{self.path.stem}.jsonl"))
         own = whole
         try:
             is_shard = self.shard.count > 1
-            _lock(whole, self.path, shared=is_shard)
+            _lock(whole, self.path, shared=is_shard, waits=self.is_shared)
             if is_shard:
-                name = f"{self.path.stem}.{self.shard.index}-of-{self.shard.count}.jsonl"
+                name = f"journal.{self.path.stem}.{self.shard.index}-of-{self.shard.count}.jsonl"
                 own = _open_journal(self.path.with_name(name))
                 _lock(own, self.path)
             self._journal = own
+            if self.is_shared:  # what was read before may have changed while this run waited
+                self.before = read_record(self.path) if self.path.exists() else None
+                self.lines, self.is_strict = read_journals(self.path)
             yield
         finally:
             self._journal = None
@@ -112,9 +122,17 @@ class RunRecord:
         Raises:
             ValueError: the folder holds results that were made with something else.
         """
-        differing = self._differing()
+        differing, jobs = self._differing(), list(jobs)
+        if self.is_shared and not differing and any(job.name in self.lines for job in jobs):
+            # The last run was as this one, but these names can be of one before it.
+            differing = (
+                ["run"] if any(self.lines.get(job.name, {}).get("by", self.by) != self.by for job in jobs) else []
+            )
         if differing and not overwrite:
-            if any(os.path.exists(path) for job in jobs for path in job.files()) or self.lines:
+            others = [job for job in jobs if self.lines.get(job.name, {}).get("by") != self.by]
+            is_there = any(os.path.exists(path) for job in others for path in job.files())
+            may_share = self.is_shared and all((self.before or {}).get(k) == v for k, v in self.made_by.items())
+            if is_there or (self.lines and not may_share):
                 raise ValueError(
                     f"{self.path.parent} holds outputs of another {' and '.join(differing)} (see {self.path}): choose "
                     "another folder, or --overwrite"
@@ -127,11 +145,13 @@ class RunRecord:
                             os.unlink(path)
             self._append({"reset": True})  # what no line tells of was made by the system before
             self.is_strict = True
+        content = {**self.notes, **self.made_by, "by": self.by, "settings": dict(self.settings)}
         with locked(self.path.parent):
-            runs = (read_record(self.path) if self.path.exists() else {}).get("runs", [])
-            runs = [] if differing else runs
-            content = {**self.notes, **self.made_by, "by": self.by, "settings": dict(self.settings), "runs": runs}
-            write_json(self.path, content)
+            now = read_record(self.path) if self.path.exists() else {}
+            if "runs" in now and not differing:  # of before there were journals
+                content["runs"] = now["runs"]
+            if now != content:
+                write_json(self.path, content)
 
     def add(self, job: Job, *, length: Sequence[int] | None = None, row: Mapping[str, Any] | None = None) -> None:
         """A job is done: its files have their names.
@@ -149,10 +169,8 @@ class RunRecord:
         self._append(line)
 
     def add_run(self, run: Mapping[str, Any]) -> None:
-        """Append what a run cost."""
-        with locked(self.path.parent):
-            record = read_record(self.path)
-            write_json(self.path, {**record, "runs": [*record.get("runs", []), dict(run)]})
+        """What a run cost."""
+        self._append({"by": self.by, "run": dict(run)})
 
     def _differing(self) -> list[str]:
         """What the results that are there were made with, and these are not, in words."""
@@ -188,24 +206,40 @@ def read_record(path: str | os.PathLike) -> dict[str, Any]:
     return record
 
 
-def read_journals(record: Path) -> tuple[dict[str, dict[str, Any]], bool]:
-    """The last line of each name in the journals of a record, and whether a result without a line is another system's.
+def read_runs(record: Path) -> list[dict[str, Any]]:
+    """What each run that made the results of a folder cost.
 
-    Torn lines, as a kill leaves them, are left out.
+    Raises:
+        ValueError: the file is not a record.
     """
-    lines: dict[str, dict[str, Any]] = {}
+    content = read_record(record)
+    return [*content.get("runs", []), *(line["run"] for line in _lines(record) if _is_run_of(line, content.get("by")))]
+
+
+def _is_run_of(line: Mapping[str, Any], by: str | None) -> bool:
+    return "run" in line and line.get("by") == by
+
+
+def read_journals(record: Path) -> tuple[dict[str, dict[str, Any]], bool]:
+    """The last line of each name in a record's journals; and whether a result without a line is another system's."""
+    named = {}
     is_strict = False
-    for path in sorted(record.parent.glob(f"{record.stem}*.jsonl")):
+    for line in _lines(record):
+        is_strict = is_strict or "reset" in line
+        if "name" in line and "by" in line:
+            named[line["name"]] = line
+    return named, is_strict
+
+
+def _lines(record: Path) -> Iterator[dict[str, Any]]:
+    """Of all journals of a record. Torn lines, as a kill leaves them, are left out."""
+    for path in sorted(record.parent.glob(f"journal.{record.stem}*.jsonl")):
         with open(path, encoding="utf-8", errors="replace") as file:
             for text in file:
-                try:
+                with contextlib.suppress(ValueError):
                     line = json.loads(text)
-                    is_strict = is_strict or bool(line.get("reset"))
-                    if "name" in line:
-                        lines[line["name"]] = {"by": line["by"], **line}
-                except (ValueError, KeyError, AttributeError, TypeError):
-                    continue
-    return lines, is_strict
+                    if isinstance(line, dict):
+                        yield line
 
 
 @contextlib.contextmanager
@@ -229,10 +263,15 @@ def _open_journal(path: Path) -> int:
     return file
 
 
-def _lock(file: int, record: Path, *, shared: bool = False) -> None:
+def _lock(file: int, record: Path, *, shared: bool = False, waits: bool = False) -> None:
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
+        if waits:
+            log.info("another run is at work in %s: waiting for it", record.parent)
+            fcntl.flock(file, kind)
+            return
         raise ValueError(
             f"another run is at work in {record.parent}: wait for it, or choose another folder (several runs on one "
             "list take a --shard each)"

@@ -26,12 +26,14 @@ from running.work import Outcome, Setup, settle, start, worker
 from utils.distributed import process_devices
 from utils.files import file_digest, write_text
 from utils.machine import device_name
+from utils.precision import AUTO, resolve_precision
 from utils.recipe import Recipe
 from utils.workers import run_jobs
 
 log = logging.getLogger(__name__)
 
-RECORDS = {"tokenize": "tokens.json"}  # of the other jobs: inference.json
+# Of the other jobs: inference.json.
+RECORDS = {"tokenize": "tokens.json", "teacher_features": "features.json"}
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,10 @@ def run_list(setup: Setup, where: str | os.PathLike, output: Path, options: Opti
     record = RunRecord(
         output / RECORDS.get(setup.job, "inference.json"),
         made_by(program),
-        settings=settings_of(recipe, setup.job),
+        settings=settings_of(recipe, setup.job, process_devices(options.gpus, 1, jobs=1)[0]),
         notes=notes(setup, recipe, program),
         shard=options.shard,
+        is_shared=program.shares_folder,
     )
     with record.held():
         record.begin(jobs, overwrite=options.overwrite)
@@ -102,8 +105,11 @@ def made_by(program: Program) -> dict[str, Any]:
     return {**program.digests(), **{key: facts[key] for key in ("codebooks",) if key in facts}}
 
 
-def settings_of(recipe: Recipe, job: str) -> dict[str, str]:
-    """The keys of the recipe that a job follows from, as text. Paths may change without a change of what lies there."""
+def settings_of(recipe: Recipe, job: str, device: torch.device) -> dict[str, str]:
+    """The keys of the recipe that a job follows from, as text, with what a precision of ``auto`` is on a device.
+
+    Paths are left out: they may change without a change of what lies there.
+    """
     blocks: dict[str, str] = {}
     for line in re.sub(r"\s+#.*", "", recipe.text(*keys_of(recipe, job))).splitlines():
         if line and not line[0].isspace() and line[0] not in "-#" and ":" in line:
@@ -111,6 +117,9 @@ def settings_of(recipe: Recipe, job: str) -> dict[str, str]:
             blocks[key] = value.strip()
         elif blocks:
             blocks[key] += "\n" + line
+    for key, value in blocks.items():
+        if key.endswith("precision") and value == AUTO:
+            blocks[key] = f"{AUTO}: {resolve_precision(AUTO, device)}"
     return {key: value for key, value in blocks.items() if not key.endswith("_path")}
 
 

@@ -107,7 +107,7 @@ def do_group(program: Program, group: Group) -> Outcome:
         outcome.rows = write_results(program, jobs, items, group.wanted)
     except USER_ERRORS as error:
         if len(jobs) == 1:
-            outcome.failed[jobs[0].name] = describe(error)
+            outcome.failed[jobs[0].name] = _naming_its_file(error, jobs[0])
             return outcome
         for job in jobs:
             if job.name in group.wanted:
@@ -115,6 +115,12 @@ def do_group(program: Program, group: Group) -> Outcome:
                 outcome.failed |= alone.failed
                 outcome.rows |= alone.rows
     return outcome
+
+
+def _naming_its_file(error: BaseException, job: Job) -> str:
+    """What a program says of an item, of whose files it knows nothing."""
+    said, files = describe(error), list(job.inputs.values())
+    return said if any(file in said for file in files) else f"{files[0]}: {said}"
 
 
 def read_item(program: Program, job: Job) -> Item:

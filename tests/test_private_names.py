@@ -31,7 +31,7 @@ PRIVATE = {
     "sklearn.cluster.MiniBatchKMeans._n_features_out": "models/kmeans/files.py",
     "sklearn.cluster.MiniBatchKMeans._n_threads": "models/kmeans/files.py",
     "pickle._Unpickler": "utils/safe_joblib.py",
-    "atexit._run_exitfuncs": "utils/distributed.py",
+    "atexit._run_exitfuncs": "utils/launch.py",
     "_ctypes": "data/prepare/espeak.py",
     "ctypes.CDLL._handle": "data/prepare/espeak.py",
 }

@@ -12,6 +12,7 @@ import torch
 
 from models import load_extractor
 from models.load import load_program, offered
+from running.record import read_runs
 from tests.toy import ROOT, call, flags
 from utils.recipe import Recipe
 
@@ -129,7 +130,7 @@ def test_shards_of_a_list_are_the_list(folder: Path, tmp_path: Path) -> None:
     assert run(folder, "--resynthesise", folder / "s1.scp", tmp_path / "whole").returncode == 0
     for name in SAMPLES:
         assert (tmp_path / f"parts/{name}.wav").read_bytes() == (tmp_path / f"whole/{name}.wav").read_bytes()
-    runs = json.loads((tmp_path / "parts/inference.json").read_text())["runs"]
+    runs = read_runs(tmp_path / "parts/inference.json")
     assert [one["shard"] for one in runs] == ["1/3", "2/3", "3/3"] and sum(one["files"] for one in runs) == 4
     done = run(folder, "--resynthesise", folder / "s1.scp", tmp_path / "parts")
     assert done.returncode == 0 and "4 of 4 files are there already" in done.stderr

@@ -89,12 +89,11 @@ class StopAfter(StopRequest):
     """Asks to stop after so many steps."""
 
     def __init__(self, steps: int) -> None:
-        self.left = steps
+        super().__init__()
+        self.steps = steps
 
-    @property
-    def requested(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
+    def due(self, step: int) -> bool:
+        return step >= self.steps
 
 
 @dataclass

@@ -50,13 +50,25 @@ def flatten(states: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, torch
     return {f"{owner}.{name}": value for owner, state in states.items() for name, value in state.items()}
 
 
+def find_tensors(content: Any, prefix: str = "") -> dict[str, torch.Tensor]:
+    """All tensors in nested dicts and lists, under the keys that lead to them, joined by dots."""
+    if isinstance(content, torch.Tensor):
+        return {prefix: content}
+    pairs = content.items() if isinstance(content, Mapping) else enumerate(content) if _is_list(content) else ()
+    found: dict[str, torch.Tensor] = {}
+    for key, value in pairs:
+        found |= find_tensors(value, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
 def load_tensors(
     modules: Mapping[str, torch.nn.Module], tensors: Mapping[str, torch.Tensor], source: str | os.PathLike
 ) -> None:
     """Load flat tensors into named modules, strictly.
 
     Raises:
-        ValueError: names that are missing or unexpected, or shapes that differ; the first of each are listed.
+        ValueError: names that are missing or unexpected, shapes that differ, or values that are not finite; the first
+            of each are listed.
     """
     needed = flatten({name: module.state_dict() for name, module in modules.items()})
     problems = []
@@ -75,6 +87,12 @@ def load_tensors(
         problems.append(f"{len(differing)} of another shape: {first_few(differing)}")
     if problems:
         raise ValueError(f"the tensors of {source} do not fit the recipe; " + "; ".join(problems))
+    floats = [name for name in sorted(needed) if tensors[name].is_floating_point()]
+    if broken := [name for name in floats if not tensors[name].isfinite().all()]:
+        raise ValueError(
+            f"{len(broken)} of {len(needed)} tensors of {source} are not finite: {first_few(broken)}. The training "
+            "that wrote it had diverged: use an earlier checkpoint"
+        )
     for owner, module in modules.items():
         prefix = f"{owner}."
         module.load_state_dict({n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)})
@@ -103,3 +121,7 @@ def require_same(
             f"{source} was trained with something else than this recipe names: {'; '.join(problems)} "
             "(a long value is the SHA-256 of frozen weights)"
         )
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple)

@@ -1,8 +1,8 @@
-"""From batches to one step of each optimizer, without making the host wait for the device."""
+"""From batches to one step of each objective, without making the host wait for the device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,11 +10,15 @@ import torch
 from utils import distributed
 from utils.precision import autocast, float32_products
 from utils.progress import Averages, Skipped
-from utils.task import Batch, Networks, Task
+from utils.task import Batch, Networks, Objective, Task
 
 
 class Descent:
     """What a step is made with: precision, accumulation, clipping, and the optimizers.
+
+    The gradients of all processes are summed here, and not by DistributedDataParallel, which averages within a
+    backward pass and so must know at the forward pass which one is the last: it can neither hold the fakes of several
+    micro-batches, nor divide by counts that differ, nor pass over a network that a process did not use.
 
     A step whose gradient is not finite is not taken, in all processes alike. A fused optimizer (``fused: True``) learns
     that on the device, but for its first step; with any other one the host waits in each step.
@@ -45,41 +49,105 @@ class Descent:
         self.skipped = Skipped()
 
     def step(self, task: Task, networks: Networks, batches: Iterator[Batch], averages: Averages) -> int:
-        """Descend each objective of the next ``accumulate`` batches.
+        """Descend each objective of the next ``accumulate`` batches, one after the other.
 
         Args:
-            networks: those of the task, wrapped for data parallelism.
+            networks: those of the task.
             averages: get the objectives' metrics, and the norms of the gradients of steps that were taken.
 
         Returns:
             The items that this process contributed.
         """
-        items = 0
-        for micro in range(self.accumulate):
+        items, micro_batches = 0, []
+        for _ in range(self.accumulate):
             batch = self.to_device(next(batches))
             items += len(next(iter(batch.values())))
-            last = micro == self.accumulate - 1
-            with distributed.without_sync(list(networks.values()), active=not last):
-                objectives = iter(task.objectives(batch, networks))
-                while True:
-                    with autocast(self.device, self.precision):
-                        objective = next(objectives, None)
-                    if objective is None:
-                        break
-                    if micro == 0:
-                        self.optimizers[objective.optimizer].zero_grad(set_to_none=True)
-                    with float32_products(self.precision):
-                        self.scaler.scale(objective.loss / self.accumulate).backward()
-                    for name, value in objective.metrics.items():
-                        averages.add(name, value)
-                    if last:
-                        self._descend(objective.optimizer, averages)
-        if self.scaler.is_enabled():
-            self.scaler.update()
+            micro_batches.append(iter(task.objectives(batch, networks)))
+        unscaled: set[str] = set()  # a loss scaler divides an optimizer's gradients once between two updates
+        while (found := self._backward(micro_batches, averages)) is not None:
+            name, first, counts = found
+            parameters = [p for group in self.optimizers[name].param_groups for p in group["params"]]
+            parameters = [p for p in parameters if p.requires_grad]
+            self._average(name, parameters, first, counts, leaves_unused=task.leaves_unused)
+            if not any(p.grad is not None for p in parameters):
+                continue
+            if name in unscaled:
+                self._update_scaler(unscaled)
+            unscaled.add(name)
+            self._descend(name, averages)
+        if unscaled:
+            self._update_scaler(unscaled)
         return items
 
     def to_device(self, batch: Batch) -> Batch:
-        return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        return {
+            name: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for name, value in batch.items()
+        }
+
+    def _backward(
+        self, micro_batches: Sequence[Iterator[Objective]], averages: Averages
+    ) -> tuple[str, torch.Tensor | int, list[torch.Tensor | int]] | None:
+        """Collect the gradients of the next objective of all micro-batches.
+
+        Returns:
+            Its optimizer, what its losses were divided by already, and the counts of the micro-batches; None if there
+            is no further one.
+        """
+        name, first, counts = None, 1, []
+        for number, objectives in enumerate(micro_batches):
+            with autocast(self.device, self.precision):
+                objective = next(objectives, None)
+            if number == 0 and objective is not None:
+                name = objective.optimizer
+                self.optimizers[name].zero_grad(set_to_none=True)
+                # Near to what they are divided by in the end, so that a loss scaler finds them in its range.
+                first = _at_least_one(objective.count)
+            if name != (objective and objective.optimizer):
+                raise RuntimeError("the micro-batches of a step must have the same objectives, in the same order")
+            if objective is None:
+                continue
+            counts.append(objective.count)
+            if objective.loss.requires_grad:  # else nothing that trains was used
+                with float32_products(self.precision):
+                    self.scaler.scale(objective.loss / first).backward()
+            for metric, value in objective.metrics.items():
+                total, count = value if isinstance(value, tuple) else (value, 1)
+                averages.add(metric, total, count=count)
+        return None if name is None else (name, first, counts)
+
+    def _average(
+        self,
+        name: str,
+        parameters: Sequence[torch.Tensor],
+        first: torch.Tensor | int,
+        counts: Sequence[torch.Tensor | int],
+        *,
+        leaves_unused: bool,
+    ) -> None:
+        """Sum the gradients over all processes, and divide them by all counts."""
+        if distributed.world_size() == 1:
+            if len(counts) > 1:
+                share = first / _at_least_one(sum(counts))
+                for p in parameters:
+                    if p.grad is not None:
+                        p.grad.mul_(share)
+            return
+        total = distributed.sum_over_processes(_as_tensor(sum(counts), self.device))
+        unused = [p.grad is None for p in parameters]
+        if leaves_unused:
+            used = distributed.any_over_processes(*(not x for x in unused))
+            parameters = [p for p, is_used in zip(parameters, used, strict=True) if is_used]
+            for p in parameters:
+                if p.grad is None:
+                    p.grad = torch.zeros_like(p)
+        elif any(unused):
+            raise RuntimeError(
+                f"{sum(unused)} of {len(unused)} parameters of the optimizer {name} have no gradient: a task in which "
+                "that may happen says leaves_unused = True"
+            )
+        share = first / total.clamp(min=1)
+        distributed.sum_all_over_processes([p.grad.mul_(share) for p in parameters])
 
     def _descend(self, name: str, averages: Averages) -> None:
         optimizer = self.optimizers[name]
@@ -99,6 +167,11 @@ class Descent:
         self.skipped.add(name, ~finite)
         averages.add(f"grad_norm_{name}", norm, where=finite)
 
+    def _update_scaler(self, unscaled: set[str]) -> None:
+        if self.scaler.is_enabled():
+            self.scaler.update()
+        unscaled.clear()
+
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     """Load an optimizer's state, but not whether it is fused: torch would take that over from the state too.
@@ -111,3 +184,13 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
         own = [{k: group[k] for k in ("fused", "foreach") if k in group} for group in optimizer.param_groups]
         groups = [{**group, **kept} for group, kept in zip(groups, own, strict=True)]
     optimizer.load_state_dict({**state, "param_groups": groups})
+
+
+def _at_least_one(count: torch.Tensor | int) -> torch.Tensor | int:
+    return count.clamp(min=1) if isinstance(count, torch.Tensor) else max(count, 1)
+
+
+def _as_tensor(count: torch.Tensor | int, device: torch.device) -> torch.Tensor:
+    if isinstance(count, torch.Tensor):
+        return count.detach().to(device, torch.float64, copy=True)
+    return torch.full((), count, dtype=torch.float64, device=device)

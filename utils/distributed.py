@@ -1,32 +1,25 @@
-"""Several processes: who am I, how do we start, and sums over all. A single process is the plain case."""
+"""Several processes: who am I, what do the others have, and sums over all. A single process is the plain case."""
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import multiprocessing.connection
-import os
-import signal
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
-from utils.errors import STOPPED
+from utils.errors import first_few
 from utils.machine import available_cores
 
 # A process that waits for another one (which writes a checkpoint, say) gives up after this time.
 TIMEOUT = timedelta(minutes=30)
-# Seconds that the others get after one has failed, before they are ended.
-GRACE = 1.0
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+# Values that are sent together.
+PART = 2**23
+# The group in which hosts talk to each other without their devices; None: the usual one.
+_control: dist.ProcessGroup | None = None
 
 
 def rank() -> int:
@@ -47,9 +40,49 @@ def barrier() -> None:
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
-    """The sum of every process's tensor, in every process."""
+    """The sum of every process's tensor, in every process, in place."""
     if world_size() > 1:
         dist.all_reduce(values)
+    return values
+
+
+def sum_all_over_processes(tensors: Sequence[torch.Tensor]) -> None:
+    """The same for many tensors, which travel together in parts of some megabytes."""
+    if world_size() == 1:
+        return
+    parts: list[list[torch.Tensor]] = []
+    size = PART
+    for tensor in sorted(tensors, key=lambda x: str(x.dtype)):
+        if size + tensor.numel() > PART or parts[-1][0].dtype != tensor.dtype:
+            parts.append([])
+            size = 0
+        parts[-1].append(tensor)
+        size += tensor.numel()
+    sent = []
+    for part in parts:
+        flat = torch.cat([tensor.reshape(-1) for tensor in part])
+        sent.append((flat, dist.all_reduce(flat, async_op=True)))
+    for part, (flat, work) in zip(parts, sent, strict=True):
+        work.wait()
+        for tensor, values in zip(part, flat.split([tensor.numel() for tensor in part]), strict=True):
+            tensor.copy_(values.view(tensor.shape))
+
+
+def any_over_processes(*flags: bool) -> tuple[bool, ...]:
+    """Of each flag whether it is set in any process. The hosts talk; no device is waited for."""
+    if world_size() == 1:
+        return flags
+    values = torch.tensor(flags, dtype=torch.uint8)
+    dist.all_reduce(values, dist.ReduceOp.MAX, group=_control)
+    return tuple(map(bool, values.tolist()))
+
+
+def gather(value: Any) -> list[Any]:
+    """Every process's value, in every process."""
+    if world_size() == 1:
+        return [value]
+    values = [None] * world_size()
+    dist.all_gather_object(values, value, group=_control)
     return values
 
 
@@ -57,27 +90,65 @@ def from_main(value: Any) -> Any:
     """The main process's value, in every process."""
     box = [value]
     if world_size() > 1:
-        dist.broadcast_object_list(box)
+        dist.broadcast_object_list(box, group=_control)
     return box[0]
 
 
-def parallel(module: nn.Module, device: torch.device) -> nn.Module:
-    """Average the module's gradients over all processes; the module itself if there is only one."""
+def begin_alike(modules: Mapping[str, nn.Module]) -> None:
+    """Give every process the main one's parameters and buffers, also those that are not saved."""
+    if world_size() > 1:
+        for module in modules.values():
+            for tensor in (*module.parameters(), *module.buffers()):
+                dist.broadcast(tensor.detach(), 0)
+
+
+@torch.no_grad()
+def average_running_statistics(modules: Mapping[str, nn.Module]) -> None:
+    """Average the running means and variances of batch normalisation, which each process has of its own batches."""
+    if world_size() > 1:
+        found = [
+            statistic
+            for module in modules.values()
+            for part in module.modules()
+            if isinstance(part, NORMS) and part.training and part.running_mean is not None
+            for statistic in (part.running_mean, part.running_var)
+        ]
+        sum_all_over_processes([statistic.div_(world_size()) for statistic in found])
+
+
+@torch.no_grad()
+def require_equal_buffers(modules: Mapping[str, nn.Module]) -> None:
+    """Refuse buffers that have become different in the processes, of which only the main one's would be saved.
+
+    Raises:
+        RuntimeError: some differ; their names are listed.
+    """
     if world_size() == 1:
-        return module
-    # Buffers are tables that never change; sending them in every step would only cost time.
-    devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+        return
+    sums = {
+        f"{owner}.{name}": _digest(buffer)
+        for owner, module in modules.items()
+        for name, buffer in module.named_buffers()
+    }
+    if not sums:
+        return
+    low, high = (torch.stack(list(sums.values())) for _ in range(2))
+    dist.all_reduce(low, dist.ReduceOp.MIN)
+    dist.all_reduce(high, dist.ReduceOp.MAX)
+    if differing := [name for name, same in zip(sums, (low == high).tolist(), strict=True) if not same]:
+        raise RuntimeError(
+            f"{len(differing)} buffers differ from process to process: {first_few(differing)}. What changes a buffer "
+            "in training must be summed over the processes: see Task.end_step"
+        )
 
 
-@contextlib.contextmanager
-def without_sync(modules: Sequence[nn.Module], active: bool) -> Iterator[None]:
-    """Leave the averaging of gradients to a later backward pass of the same step."""
-    with contextlib.ExitStack() as stack:
-        for module in modules:
-            if active and isinstance(module, DistributedDataParallel):
-                stack.enter_context(module.no_sync())
-        yield
+def _digest(tensor: torch.Tensor) -> torch.Tensor:
+    """Of a tensor's bits and their places a number [], on its device: a hash on the host would have to fetch them."""
+    integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    flat = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    flat = flat.contiguous().reshape(-1)
+    bits = (flat.to(torch.uint8) if flat.dtype == torch.bool else flat.view(integers[flat.element_size()])).long()
+    return (bits * (2 * torch.arange(len(bits), device=bits.device) + 1)).sum()  # overflows, everywhere alike
 
 
 def parse_devices(gpus: object) -> list[torch.device]:
@@ -134,125 +205,23 @@ def select(device: torch.device) -> None:
         torch.cuda.set_device(device)
 
 
-def started_by_torchrun() -> bool:
-    return "TORCHELASTIC_RUN_ID" in os.environ or {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys()
+def join(device: torch.device, **where: object) -> None:
+    """Make this process one of several.
 
-
-def join_torchrun(gpus: object) -> torch.device:
-    """Join the processes that torchrun started, on any number of nodes; returns this process's device."""
-    local = int(os.environ["LOCAL_RANK"])
-    devices = parse_devices(gpus)
-    if all(device.type == "cpu" for device in devices):
-        device = torch.device("cpu")
-    elif local < len(devices):
-        device = devices[local]
-    else:
-        raise ValueError(f"torchrun started process {local} on this node, but gpus names {len(devices)} devices")
-    _limit_threads(device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-    _init(device)
-    return device
-
-
-def launch(devices: Sequence[torch.device], work: Callable[..., int], *args: object) -> int:
-    """Run ``work(device, *args)`` in one process a device, and return the first exit status that is not 0.
-
-    One device runs in this very process. With several, Ctrl-C here becomes a SIGTERM there, so that no process gets
-    it twice, from the terminal and from here.
+    Args:
+        where: as for ``torch.distributed.init_process_group``; nothing: as torchrun's environment says.
     """
-    if len(devices) == 1:
-        select(devices[0])
-        return work(devices[0], *args)
-    # The store lives here, on a port that the system chose, so that no other program can take it in between.
-    store = dist.TCPStore("127.0.0.1", 0, world_size=None, is_master=True, wait_for_workers=False)
-    context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=_child, args=(rank, list(devices), store.port, work, args))
-        for rank in range(len(devices))
-    ]
-    for process in processes:
-        process.start()
-
-    asked = []
-
-    def stop(number: int, frame: object) -> None:
-        # Asked once, they finish their step and save. Asked again, they are ended.
-        for process in processes:
-            if process.is_alive():
-                os.kill(process.pid, signal.SIGKILL if asked else signal.SIGTERM)
-        asked.append(number)
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        return _wait(processes)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        for process in processes:
-            if process.is_alive():
-                process.kill()
-
-
-def _wait(processes: Sequence[multiprocessing.Process]) -> int:
-    """Wait for all; the status of the first that failed. When one fails, the others can only hang, and are left."""
-    status, failed = 0, False
-    waiting = {process.sentinel: process for process in processes}
-    while waiting:
-        ready = multiprocessing.connection.wait(list(waiting), timeout=GRACE if failed else None)
-        if not ready:
-            break
-        for sentinel in ready:
-            process = waiting.pop(sentinel)
-            process.join()
-            status = status or process.exitcode
-            failed = failed or process.exitcode not in (0, STOPPED)  # who was asked to stop may still be saving
-    return 128 - status if status < 0 else status
-
-
-def _child(rank: int, devices: list[torch.device], port: int, work: Callable[..., int], args: tuple) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tqdm.set_lock(threading.RLock())  # tqdm's own lock is a semaphore, which a process that is ended leaves behind
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    _limit_threads(devices[rank], len(devices))
-    store = dist.TCPStore("127.0.0.1", port, is_master=False)
-    _init(devices[rank], store=store, rank=rank, world_size=len(devices))
-    end(work(devices[rank], *args))
-
-
-def end(status: int) -> NoReturn:
-    """End this process, one of several, now.
-
-    The ordinary way out destroys torch's communication threads in whatever order comes, which sometimes aborts a
-    process that had done all its work. So do what Python has noted for its end, and leave the rest undone.
-    """
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
-def _end_with_parent(parent: int) -> None:
-    """Without this, processes whose parent was killed would train on, unseen."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-def _init(device: torch.device, **where: object) -> None:
+    global _control
     select(device)
+    is_cuda = device.type == "cuda"
     dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        timeout=TIMEOUT,
-        device_id=device if device.type == "cuda" else None,
-        **where,
+        "nccl" if is_cuda else "gloo", timeout=TIMEOUT, device_id=device if is_cuda else None, **where
     )
-
-
-def _limit_threads(device: torch.device, processes: int) -> None:
-    """Processes on the CPU share its cores; each taking all of them is slower than one process."""
-    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, available_cores() // processes))
+    _control = dist.new_group(backend="gloo", timeout=TIMEOUT) if is_cuda else None
 
 
 def leave() -> None:
+    global _control
+    _control = None
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 import traceback
@@ -13,6 +14,13 @@ from dataclasses import dataclass
 USER_ERRORS = (ValueError, OSError, FloatingPointError)
 # The exit status of a program that was asked to stop, and did.
 STOPPED = 130
+# The exit status of a training whose loss or gradient was no longer finite.
+DIVERGED = 3
+log = logging.getLogger(__name__)
+
+
+class Diverged(FloatingPointError):
+    """A training has come to values that are not finite; going on would train nothing."""
 
 
 @dataclass
@@ -24,6 +32,8 @@ class Outcome:
 def report_errors(debug: bool = False, *, delay: float = 0.0) -> Iterator[Outcome]:
     """Report the errors that users can mend as ``error: ...`` with exit status 2, with their traceback if ``debug``.
 
+    A training that has diverged ends with 3. The log file, where there is one, gets the traceback of every error.
+
     Args:
         delay: seconds to wait first. Of several processes with the same error, one should tell it: the others give it
             the time to do so, and are ended meanwhile.
@@ -33,13 +43,17 @@ def report_errors(debug: bool = False, *, delay: float = 0.0) -> Iterator[Outcom
         yield outcome
     except USER_ERRORS as error:
         time.sleep(delay)
+        log.debug("where it failed:", exc_info=True)
         if debug:
             traceback.print_exc()
         print(f"error: {describe(error)}", file=sys.stderr, flush=True)
-        outcome.status = 2
+        outcome.status = DIVERGED if isinstance(error, Diverged) else 2
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr, flush=True)
         outcome.status = STOPPED
+    except Exception:
+        log.debug("a fault of the program:", exc_info=True)
+        raise
 
 
 def describe(error: BaseException) -> str:

@@ -28,6 +28,7 @@ def setup_console(*, main: bool = True, file: Path | None = None) -> None:
     """Show the program's messages on the console, and append them to a file. Other processes show warnings only."""
     handlers: list[logging.Handler] = [_TqdmHandler()]
     handlers[0].setFormatter(logging.Formatter("%(message)s"))
+    handlers[0].setLevel(logging.INFO)
     if file is not None and main:
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(file, encoding="utf-8"))
@@ -35,6 +36,7 @@ def setup_console(*, main: bool = True, file: Path | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
     for name in ("data", "models", "modules", "utils", "running", "evaluation", "train", "inference", "evaluate"):
         logging.getLogger(name).setLevel(logging.INFO if main else logging.WARNING)
+    logging.getLogger("utils.errors").setLevel(logging.DEBUG)  # tracebacks, which are for the file alone
 
 
 class RunLog:

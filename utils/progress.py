@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -14,7 +14,8 @@ import torch
 
 from utils import distributed
 
-log = logging.getLogger(__name__)
+# Seconds after which a second Ctrl-C is another one. The first may come twice: from the terminal and from a launcher.
+APART = 1.0
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Progress:
         step: steps done in all.
         skipped: steps, of these, that were not taken because a gradient was not finite.
         best: the best metric so far.
+        since_best: epochs evaluated since then.
     """
 
     epoch: int = 0
@@ -34,6 +36,7 @@ class Progress:
     step: int = 0
     skipped: int = 0
     best: float = float("inf")
+    since_best: int = 0
 
     def state_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -44,22 +47,35 @@ class Progress:
 
 @dataclass
 class StopRequest:
-    """Set from a signal handler; the loop saves and stops when it is safe."""
+    """Set from a signal handler; the loop saves and stops when it is safe.
+
+    Attributes:
+        requested: somebody asked to save and stop.
+        since: when, in seconds of ``time.monotonic``.
+    """
 
     requested: bool = False
+    since: float = 0.0
+
+    def due(self, step: int) -> bool:
+        """Whether to stop now that so many steps are done."""
+        return self.requested
 
     @contextlib.contextmanager
     def on_signals(self, *numbers: int) -> Iterator[None]:
-        """Within this context a signal asks to save and stop, and a second one stops at once.
+        """Within this context a signal asks to save and stop, and Ctrl-C after that stops at once.
 
-        A signal that is ignored stays so: a launcher may have decided that it is not for this process.
+        Schedulers and launchers repeat their signals, or send another when the time is over, while the state is being
+        saved: only Ctrl-C can be impatience, and only where it comes apart. A signal that is ignored stays so: a
+        launcher may have decided that it is not for this process.
         """
 
         def ask(number: int, frame: object) -> None:
-            if self.requested:
+            # Nothing else may be done here: a signal comes also in the middle of a write.
+            if not self.requested:
+                self.requested, self.since = True, time.monotonic()
+            elif number == signal.SIGINT and time.monotonic() - self.since > APART:
                 raise KeyboardInterrupt
-            self.requested = True
-            log.info("stopping after this step; once more stops at once, without saving")
 
         handled = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
         previous = {number: signal.signal(number, ask) for number in handled}
@@ -77,20 +93,30 @@ class Averages:
     sums: dict[str, torch.Tensor] = field(default_factory=lambda: defaultdict(float))
     counts: dict[str, int | torch.Tensor] = field(default_factory=lambda: defaultdict(int))
 
-    def add(self, name: str, value: torch.Tensor, *, where: torch.Tensor | None = None) -> None:
-        """Take in a scalar; with ``where``, a bool on the same device, only if that is true."""
+    def add(
+        self,
+        name: str,
+        value: torch.Tensor,
+        *,
+        count: torch.Tensor | int = 1,
+        where: torch.Tensor | None = None,
+    ) -> None:
+        """Take in a scalar, the sum of ``count`` values; with ``where``, a bool on the same device, only if true."""
         value = value.detach().float()
         self.sums[name] = self.sums[name] + (value if where is None else value.masked_fill(~where, 0.0))
-        self.counts[name] = self.counts[name] + (1 if where is None else where)
+        self.counts[name] = self.counts[name] + (count if where is None else count * where)
 
     def pop(self) -> dict[str, float]:
-        """The means over all processes; NaN where nothing was taken in."""
-        names = sorted(self.sums)
+        """The means over all processes, which may have other names; NaN where nothing was taken in."""
+        names = sorted({name for names in distributed.gather(sorted(self.sums)) for name in names})
         if not names:
             return {}
-        totals = distributed.sum_over_processes(torch.stack([self.sums[n] / self.counts[n] for n in names]))
+        device = next((x.device for x in self.sums.values()), torch.device("cpu"))
+        pairs = [(self.sums.get(n, 0.0), self.counts.get(n, 0)) for n in names]
+        totals = torch.stack([torch.as_tensor(x, dtype=torch.float64, device=device) for pair in pairs for x in pair])
+        values = distributed.sum_over_processes(totals).view(-1, 2).tolist()
         self.sums.clear(), self.counts.clear()
-        return dict(zip(names, (totals / distributed.world_size()).tolist(), strict=True))
+        return {n: total / count if count else float("nan") for n, (total, count) in zip(names, values, strict=True)}
 
 
 @dataclass

@@ -41,7 +41,8 @@ from utils.recipe_tree import block_at, dump, read, references, settle_scalars, 
 
 # What programs ask for; every other key of a recipe is there for one of these.
 JOBS = ("extract", "tokenize", "decode", "resynthesise", "score", "continue")
-ROOTS = ("seed", "gpus", "tokenizer", "vocoder", "model", *JOBS, "task", "train_data", "valid_data", "trainer")
+PARTS = ("seed", "gpus", "tokenizer", "vocoder", "model", "task", "train_data", "valid_data", "trainer")
+ROOTS = (*PARTS, *JOBS, "teacher_features")
 _MISSING = "!PLACEHOLDER"
 
 

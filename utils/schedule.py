@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any, Protocol
 
 from speechbrain.nnet.schedulers import NewBobScheduler
 
+log = logging.getLogger(__name__)
+
 
 class Schedule(Protocol):
-    """What the learning rates of all optimizers are multiplied with."""
+    """What the learning rates of an optimizer, or of all, are multiplied with."""
 
     def scale(self, step: int) -> float:
         """At a step, counted from 0 over the whole training."""
@@ -105,6 +108,56 @@ class WarmUpCosine:
     def end_epoch(self, metric: float) -> None: ...
 
     def state_dict(self) -> dict[str, Any]:
-        return {}
+        return {"steps": self.steps}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["steps"] != self.steps:
+            log.warning(
+                "the learning rate was to reach its end at step %d, and now does at step %d: it continues on the new "
+                "curve, not from where it was",
+                state["steps"],
+                self.steps,
+            )
+
+
+class Plateau:
+    """The rate is multiplied with ``factor`` when the metric has not improved for more than ``patience`` epochs.
+
+    As torch's ``ReduceLROnPlateau`` in its mode ``min``, but an improvement is measured by the metric's size, so that
+    it means the same for a metric below 0, where torch takes what is a little worse for better.
+
+    Args:
+        factor: what the learning rate is multiplied with.
+        patience: epochs without an improvement that are let pass.
+        threshold: relative improvement below which an epoch counts as one without.
+        lowest: the scale never falls below.
+    """
+
+    def __init__(self, *, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4, lowest: float = 0.0):
+        if not 0 < factor < 1 or patience < 0 or threshold < 0 or not 0 <= lowest <= 1:
+            raise ValueError(
+                "a plateau's factor must be in (0, 1), patience and threshold not below 0, and lowest in [0, 1], got "
+                f"{factor}, {patience}, {threshold} and {lowest}"
+            )
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.lowest = lowest
+        self._scale, self._best, self._without = 1.0, math.inf, 0
+
+    def scale(self, step: int) -> float:
+        return self._scale
+
+    def end_epoch(self, metric: float) -> None:
+        if math.isinf(self._best) or metric < self._best - self.threshold * abs(self._best):
+            self._best, self._without = metric, 0
+            return
+        self._without += 1
+        if self._without > self.patience:
+            self._scale, self._without = max(self._scale * self.factor, self.lowest), 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"scale": self._scale, "best": self._best, "without": self._without}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._scale, self._best, self._without = state["scale"], state["best"], state["without"]

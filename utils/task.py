@@ -13,21 +13,28 @@ from torch import nn
 
 Batch = Mapping[str, torch.Tensor]
 Networks = Mapping[str, Callable[..., torch.Tensor]]
+Metric = torch.Tensor | tuple[torch.Tensor, torch.Tensor | int]
 
 
 @dataclass(frozen=True)
 class Objective:
     """One loss to descend, and the optimizer that does it.
 
+    What is descended is the sum of all ``loss`` divided by the sum of all ``count``, over the micro-batches of a step
+    and over all processes, so that it does not matter how a step is divided, also where lengths differ.
+
     Attributes:
         optimizer: name, a key of ``Task.optimizers()``.
-        loss: a scalar, the mean over the micro-batch.
-        metrics: scalars for the log, without gradients; the loop averages them.
+        loss: a scalar, the sum over what is counted.
+        metrics: for the log, without gradients: a scalar, or a sum and a count; the loop averages them.
+        count: how many were summed: items, frames, tokens; 0 where there was none. A mean over a micro-batch, where all
+            are of one size, may stay a mean of count 1.
     """
 
     optimizer: str
     loss: torch.Tensor
-    metrics: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    count: torch.Tensor | int = 1
 
 
 @dataclass(frozen=True)
@@ -46,10 +53,16 @@ class Media:
 
 
 class Task(nn.Module, ABC):
-    """A network, or several, with the losses that train them. It never sees ranks, files, epochs or loggers.
+    """A network, or several, with the losses that train them. It never sees ranks, files or loggers.
 
     The loop moves the task to a device, so frozen parts belong into it as submodules too.
+
+    Attributes:
+        leaves_unused: a step may leave parameters that train without a gradient. Processes then tell each other which,
+            and one that no process used stays as it is. Without it, several processes refuse such a step.
     """
+
+    leaves_unused: bool = False
 
     @abstractmethod
     def networks(self) -> dict[str, nn.Module]:
@@ -63,15 +76,47 @@ class Task(nn.Module, ABC):
         """Plain values that whoever uses the trained weights must share; kept in the checkpoint."""
         return {}
 
-    def prepare(self, batches: Iterator[Batch]) -> None:
-        """Set initial weights that follow from training data, before the first step: centres of clusters, for example.
+    def initial_settings(self) -> dict[str, Any]:
+        """Those of ``settings`` that a checkpoint must share whose weights a new training starts from."""
+        return self.settings()
 
-        The loop calls this also where it continues a training, and then loads the saved weights over it; so buffers
-        that are not saved can be made here too. What is made must follow from the data and torch's seed alone.
+    def adopt(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Turn the weights that a new training starts from into this task's: rename, reshape, quantise.
+
+        Args:
+            tensors: of the checkpoint, ``network.parameter`` -> tensor; of a file of another program, its tensors
+                under the keys that lead to them, joined by dots.
+
+        Returns:
+            Tensors by the names that ``networks()`` have here. A network of which there is none keeps its weights;
+            tensors of other networks are left out.
+        """
+        return tensors
+
+    def prepare(self, batches: Iterator[Batch], *, loaded: frozenset[str]) -> None:
+        """Set what follows from training data before the first step: centres of clusters, for example.
+
+        The loop calls this also where it continues a training, so that buffers that are not saved can be made here
+        too. What is made must follow from the data, the weights and torch's seed alone.
 
         Args:
             batches: the beginning of the first epoch, whole batches on the device, the same in all processes; they are
                 loaded as they are asked for.
+            loaded: names of the networks that have weights from a checkpoint, which must stay as they are.
+        """
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before the steps of an epoch, counted from 0; also when a training continues in its middle."""
+
+    def begin_step(self, step: int) -> None:
+        """Called before each step, counted from 0 over the whole training."""
+
+    def end_step(self, sum_over_processes: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Called after each step, for buffers that follow from its batches: an EMA codebook's, for example.
+
+        They must be the same in all processes, so what they follow from is summed first: by the argument, which every
+        process must call equally often, on tensors of the same shapes. Micro-batches are to be summed by the module.
+        Means and variances of batch normalisation are averaged by the loop itself.
         """
 
     @abstractmethod
@@ -80,17 +125,18 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def objectives(self, batch: Batch, networks: Networks) -> Iterator[Objective]:
-        """The losses of a batch, in the order in which they are descended.
+        """The losses of a micro-batch, in the order in which they are descended, the same ones for each.
 
-        The loop descends each objective before it asks for the next one. A classifier has one; a GAN computes the
-        fake once, yields the discriminator's objective, and then the generator's. Gradients are cleared before an
-        optimizer's first micro-batch only: an objective that reaches into another optimizer's network must keep that
-        network's parameters from collecting them, or they add up with ``accumulate``; held constant so, that network
-        is called directly, not through ``networks``.
+        The loop asks all micro-batches of a step, in all processes, for their first objective, and descends it; only
+        then does it ask for the second. A classifier has one; a GAN computes the fake, yields the discriminator's
+        objective, and then the generator's, against the discriminator that has stepped. What is kept from one
+        objective to the next is kept of all micro-batches: a fake with its graph, if it is computed once; to spend
+        time and not memory, keep the detached fake and compute it again after the first ``yield``. Each objective is
+        a step of its optimizer, whose gradients are cleared before.
 
         Args:
             batch: as the data set gives it, on the device.
-            networks: ``networks()``, wrapped for data parallelism: forward passes that need gradients go through it.
+            networks: ``networks()``, through which the forward passes go.
         """
 
     @abstractmethod

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from tqdm import tqdm
 
-from utils import checkpoint, distributed
-from utils.descent import Descent, load_optimizer
+from utils import distributed
+from utils.descent import Descent
+from utils.errors import USER_ERRORS, Diverged, describe
+from utils.folder_lock import folder_lock
 from utils.logging import NoLog, RunLog
 from utils.precision import autocast, require_known
-from utils.progress import Averages, Progress, StopRequest
+from utils.progress import Averages, StopRequest
+from utils.run_state import RunState
 from utils.schedule import Schedule
 from utils.seed import seed_everything
 from utils.task import Batch, Task
@@ -51,13 +56,14 @@ class Trainer:
             pass (fp16 with loss scaling).
         accumulate: micro-batches of a step.
         clip_norm: the gradient's norm is cut to this; None leaves it.
-        schedule: of the learning rates.
+        schedule: of the learning rates of all optimizers, or a mapping with one for each of some optimizers.
         best_metric: validation metric, lower is better, that the schedule and ``best.pth`` go by.
         log_interval: steps between lines in the log; only then does the host wait for the device.
         save_interval: steps between checkpoints within an epoch; None saves at the end of each epoch only.
         first_evaluation: batches of validation before the first step, to find faults early; 0 for none.
         max_skipped: steps in a row with a gradient that is not finite, before it is an error. It is seen when the next
             line is logged, or before a checkpoint is written.
+        early_stop: epochs in a row without a better ``best_metric``, after which the training ends; None: never.
     """
 
     def __init__(
@@ -68,12 +74,13 @@ class Trainer:
         precision: str = "fp32",
         accumulate: int = 1,
         clip_norm: float | None = None,
-        schedule: Schedule | None = None,
+        schedule: Schedule | Mapping[str, Schedule] | None = None,
         best_metric: str = "loss",
         log_interval: int = 5,
         save_interval: int | None = None,
         first_evaluation: int = 2,
         max_skipped: int = 20,
+        early_stop: int | None = None,
     ):
         require_known(precision)
         if accumulate < 1 or log_interval < 1 or (save_interval is not None and save_interval < 1):
@@ -81,6 +88,8 @@ class Trainer:
                 "accumulate, log_interval and save_interval must be above 0, "
                 f"got {accumulate}, {log_interval} and {save_interval}"
             )
+        if early_stop is not None and early_stop < 1:
+            raise ValueError(f"early_stop must be above 0, or null, got {early_stop}")
         self.epochs = epochs
         self.seed = seed
         self.precision = precision
@@ -92,6 +101,7 @@ class Trainer:
         self.save_interval = save_interval
         self.first_evaluation = first_evaluation
         self.max_skipped = max_skipped
+        self.early_stop = early_stop
 
     def fit(
         self,
@@ -108,6 +118,8 @@ class Trainer:
     ) -> bool:
         """Train, or continue, until the last epoch or until a stop is requested.
 
+        A step whose data cannot be read, or a validation, ends the training, and what was trained is saved.
+
         Args:
             log_path: folder of the logs.
             ckpt_path: folder of ``last.pth``, from which the run continues, and ``best.pth``.
@@ -119,156 +131,138 @@ class Trainer:
             True if the training is complete, False if it was stopped.
 
         Raises:
-            FloatingPointError: ``max_skipped`` steps in a row had a gradient that was not finite.
-            ValueError: the checkpoint does not fit the task.
+            Diverged: ``max_skipped`` steps in a row had a gradient that was not finite, or the validation's
+                ``best_metric`` was not.
+            ValueError: the checkpoint does not fit the task, its folder cannot be written, or another process uses it.
         """
-        run = _Run(self, task.to(device), train_data, valid_data, device, ckpt_path, init, recipe, stop)
-        run.prepare()
-        run.restore()
-        run.log = RunLog(log_path, first_step=run.progress.step) if distributed.is_main() else NoLog()
-        try:
-            return run.to_the_end()
-        finally:
-            run.log.close()
+        with _held(ckpt_path):
+            run = _Run(self, task.to(device), train_data, valid_data, device, ckpt_path, recipe, stop)
+            run.begin(init)
+            run.log = RunLog(log_path, first_step=run.progress.step) if distributed.is_main() else NoLog()
+            try:
+                return run.to_the_end()
+            finally:
+                run.log.close()
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The checkpoint folder, for this run alone; all processes are refused alike."""
+    with contextlib.ExitStack() as stack:
+        problem = None
+        if distributed.is_main():
+            try:
+                stack.enter_context(folder_lock(folder))
+            except ValueError as error:
+                problem = describe(error)
+        if problem := distributed.from_main(problem):
+            raise ValueError(problem)
+        yield
+
+
+class _Stopped(Exception):
+    """All processes have agreed to stop."""
 
 
 class _Run:
-    """One call of ``Trainer.fit``: its objects and its state."""
+    """One call of ``Trainer.fit``: its objects, and the loop."""
 
-    def __init__(self, settings, task, train_data, valid_data, device, ckpt_path, init, recipe, stop):
+    def __init__(self, settings, task, train_data, valid_data, device, ckpt_path, recipe, stop):
         self.settings: Trainer = settings
         self.task: Task = task
         self.train_data: TrainData = train_data
         self.valid_data: EvalData = valid_data
         self.device: torch.device = device
         self.ckpt_path: Path = ckpt_path
-        self.init: Path | None = init
-        self.recipe: str = recipe
         self.stop: StopRequest = stop or StopRequest()
         self.log: RunLog | NoLog = NoLog()
         # Refuse now what would only fail in the first step.
         train_data.micro_batch_size(world_size=distributed.world_size(), accumulate=settings.accumulate)
-        self.progress = Progress()
-        self.optimizers = task.optimizers()
-        self.initial_rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimizers.items()}
         self.descent = Descent(
-            self.optimizers,
+            task.optimizers(),
             device,
             precision=settings.precision,
             accumulate=settings.accumulate,
             clip_norm=settings.clip_norm,
         )
-        # Read once: it costs a pass over all frozen weights.
-        self.digests = {name: part.digest() for name, part in task.frozen().items()}
+        self.state = RunState(
+            task,
+            self.descent.optimizers,
+            self.descent.scaler,
+            settings.schedule,
+            recipe=recipe,
+            steps_per_epoch=train_data.steps_per_epoch,
+        )
+        self.progress = self.state.progress
+        for schedule in self.state.schedules.values():
+            patience = getattr(schedule, "patience", None)
+            if settings.early_stop and patience is not None and settings.early_stop <= patience:
+                log.warning(
+                    "early_stop (%d) is not above the schedule's patience (%d): the rate never falls before the end",
+                    settings.early_stop,
+                    patience,
+                )
+                break
 
-    # -- state ---------------------------------------------------------------------------------------------------
+    def begin(self, init: Path | None) -> None:
+        """Load what there is to continue or to start from, and let the task see training data.
 
-    def sources(self) -> dict[str, checkpoint.Stateful]:
-        """What a checkpoint holds beside the trained tensors."""
-        named = {f"optimizer.{name}": optimizer for name, optimizer in self.optimizers.items()}
-        named |= {"scaler": self.descent.scaler, "progress": self.progress}
-        return named | ({"schedule": self.settings.schedule} if self.settings.schedule else {})
-
-    def content(self) -> dict[str, Any]:
-        return {
-            "model": checkpoint.flatten({n: m.state_dict() for n, m in self.task.networks().items()}),
-            "frozen": self.digests,
-            "settings": self.task.settings(),
-            "recipe": self.recipe,
-            "steps_per_epoch": self.train_data.steps_per_epoch,
-        }
-
-    def save_last(self) -> None:
-        self.count_skipped()
-        if distributed.is_main():
-            state = {name: source.state_dict() for name, source in self.sources().items()}
-            checkpoint.save(self.ckpt_path / "last.pth", {**self.content(), "state": state})
-
-    def save_best(self) -> None:
-        if distributed.is_main():
-            content = {**self.content(), "progress": self.progress.state_dict()}
-            checkpoint.save(self.ckpt_path / "best.pth", content)
-
-    def prepare(self) -> None:
-        """Let the task see training data, the same in all processes, before it trains or continues."""
+        The batches are the same in all processes.
+        """
 
         def batches() -> Iterator[Batch]:
             for batch in self.train_data.epoch(0, first_step=0, rank=0, world_size=1, accumulate=1):
                 yield self.descent.to_device(batch)
 
+        loaded = self.state.begin(self.ckpt_path / "last.pth", init)
         seed_everything(self.settings.seed)
-        self.task.prepare(batches())
+        self.task.prepare(batches(), loaded=loaded)
+        distributed.begin_alike(self.task.networks())
 
-    def restore(self) -> None:
-        path = self.ckpt_path / "last.pth"
-        # Every process looks before any can write.
-        found = path.exists()
-        distributed.barrier()
-        if found:
-            saved = checkpoint.load(path)
-            checkpoint.load_tensors(self.task.networks(), saved["model"], path)
-            checkpoint.require_same(saved, frozen=self.digests, settings=self.task.settings(), source=path)
-            if missing := self.sources().keys() - saved["state"].keys():
-                raise ValueError(f"{path} holds no state of {', '.join(sorted(missing))}: it is from another recipe")
-            for name, source in self.sources().items():
-                state = saved["state"][name]
-                if isinstance(source, torch.optim.Optimizer):
-                    load_optimizer(source, state)
-                elif state:  # a loss scaler that was not used saves nothing
-                    source.load_state_dict(state)
-            if self.progress.step_in_epoch and saved["steps_per_epoch"] != self.train_data.steps_per_epoch:
-                raise ValueError(
-                    f"{path} is from the middle of an epoch of {saved['steps_per_epoch']} steps, the recipe now gives "
-                    f"{self.train_data.steps_per_epoch}: continue with the same batch_size and data, or in a new folder"
-                )
-            log.info("continuing from %s: %d epochs and %d steps done", path, self.progress.epoch, self.progress.step)
-        elif self.init:
-            self.start_from(self.init)
-        distributed.barrier()
-        self.networks = {n: distributed.parallel(m, self.device) for n, m in self.task.networks().items()}
-
-    def start_from(self, path: Path) -> None:
-        """Take over the weights of the networks that a checkpoint holds; the others keep their initial ones."""
-        saved, networks = checkpoint.load(path), self.task.networks()
-        tensors = {name: x for name, x in saved["model"].items() if name.split(".")[0] in networks}
-        held = {name: networks[name] for name in networks if any(key.startswith(f"{name}.") for key in tensors)}
-        if not held:
-            raise ValueError(f"{path} holds none of this recipe's networks ({', '.join(networks)})")
-        checkpoint.require_same(saved, frozen=self.digests, settings=self.task.settings(), source=path)
-        checkpoint.load_tensors(held, tensors, path)
-        log.info("starting from the weights of %s in %s", ", ".join(held), path)
-
-    def apply_rates(self) -> None:
-        scale = self.settings.schedule.scale(self.progress.step) if self.settings.schedule else 1.0
-        for name, optimizer in self.optimizers.items():
-            for group, initial in zip(optimizer.param_groups, self.initial_rates[name], strict=True):
-                group["lr"] = initial * scale
+    def save_last(self) -> None:
+        self.count_skipped()
+        self.state.save_last(self.ckpt_path / "last.pth")
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def to_the_end(self) -> bool:
-        settings, progress = self.settings, self.progress
-        if progress.step == 0 and settings.first_evaluation:
-            self.evaluate(limit=settings.first_evaluation, kind="first evaluation")
-        while progress.epoch < settings.epochs:
-            if not self.train_epoch():
-                self.save_last()
-                distributed.barrier()  # a launcher may end all processes as soon as one has left
-                return False
-            metric = self.evaluate(limit=None, kind="valid")[settings.best_metric]
-            if settings.schedule:
-                settings.schedule.end_epoch(metric)
-            progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
-            if metric < progress.best:
-                progress.best = metric
-                self.save_best()
+        try:
+            while not self.is_done():
+                self.epoch()
+        except _Stopped:
+            log.info("a stop was asked for: saving after %d steps", self.progress.step)
             self.save_last()
+            distributed.barrier()  # a launcher may end all processes as soon as one has left
+            return False
+        settings, progress = self.settings, self.progress
+        if progress.epoch < settings.epochs:
+            log.info("stopped early: no better %s in %d epochs", settings.best_metric, progress.since_best)
         best = (settings.best_metric, progress.best, self.ckpt_path / "best.pth")
-        log.info("all %d epochs are done; the best %s, %.4g, is in %s", settings.epochs, *best)
+        log.info("all %d epochs are done; the best %s, %.4g, is in %s", progress.epoch, *best)
         return True
 
-    def train_epoch(self) -> bool:
-        """The rest of the epoch; False if a stop was requested in it."""
+    def is_done(self) -> bool:
+        progress, patience = self.progress, self.settings.early_stop
+        return progress.epoch >= self.settings.epochs or (patience is not None and progress.since_best >= patience)
+
+    def epoch(self) -> None:
+        """The rest of an epoch, and its validation."""
+        settings, progress = self.settings, self.progress
+        self.task.begin_epoch(progress.epoch)
+        if progress.step == 0 and settings.first_evaluation:
+            self.evaluate(limit=settings.first_evaluation, kind="first evaluation")
+        self.train_epoch()
+        metric = self.evaluate(limit=None, kind="valid")[settings.best_metric]
+        self.state.end_epoch(metric)
+        progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+        progress.since_best += 1
+        if metric < progress.best:
+            progress.best, progress.since_best = metric, 0
+            self.state.save_best(self.ckpt_path / "best.pth")
+        self.save_last()
+
+    def train_epoch(self) -> None:
+        """The steps of the epoch that are left."""
         progress, settings = self.progress, self.settings
         total = self.train_data.steps_per_epoch
         batches = self.train_data.epoch(
@@ -288,38 +282,65 @@ class _Run:
                 progress.step += 1
                 progress.step_in_epoch += 1
                 bar.update()
-                at_interval = progress.step % settings.log_interval == 0 or progress.step_in_epoch == total
-                if at_interval:
+                if progress.step % settings.log_interval == 0 or progress.step_in_epoch == total:
                     self.count_skipped()
                     values = averages.pop()
                     now = time.perf_counter()
                     values["items_per_second"] = items * distributed.world_size() / (now - since)
-                    values |= {f"lr_{name}": o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
+                    values |= {f"lr_{name}": o.param_groups[0]["lr"] for name, o in self.descent.optimizers.items()}
                     values["skipped"] = progress.skipped
                     self.log.metrics("train", values, step=progress.step, epoch=progress.epoch + 1)
                     bar.set_postfix({k: f"{v:.4g}" for k, v in values.items() if k in ("loss", settings.best_metric)})
                     items, since = 0, now
-                if self.stop_agreed(at_interval):
-                    return False
                 if settings.save_interval and progress.step % settings.save_interval == 0:
                     self.save_last()
-        return True
 
     def train_step(self, batches: Iterator[Batch], averages: Averages) -> int:
-        """One step of every optimizer; returns the items that this process contributed."""
-        seed_everything(self.settings.seed, self.progress.step, distributed.rank())
-        self.apply_rates()
-        return self.descent.step(self.task, self.networks, batches, averages)
+        """One step of every objective; returns the items that this process contributed."""
+        micro_batches, error = [], None
+        try:
+            for _ in range(self.settings.accumulate):
+                micro_batches.append(next(batches))
+        except USER_ERRORS as problem:
+            error = problem
+        self.agree(error)
+        step = self.progress.step
+        seed_everything(self.settings.seed, step, distributed.rank())
+        self.state.apply_rates()
+        self.task.begin_step(step)
+        items = self.descent.step(self.task, self.task.networks(), iter(micro_batches), averages)
+        distributed.average_running_statistics(self.task.networks())
+        self.task.end_step(distributed.sum_over_processes)
+        return items
+
+    def agree(self, error: Exception | None = None) -> None:
+        """Go on together, or stop together, or fail together: one process alone would leave the others waiting.
+
+        Raises:
+            _Stopped: a process was asked to stop.
+            ValueError: a process has an error; what was trained is saved.
+        """
+        failed, stopped = distributed.any_over_processes(error is not None, self.stop.due(self.progress.step))
+        if failed:
+            texts = distributed.gather(None if error is None else describe(error))
+            if self.progress.step:
+                self.save_last()
+                log.info("what was trained is saved, %d steps; the same command continues", self.progress.step)
+            raise error or ValueError(next(text for text in texts if text is not None))
+        if stopped:
+            raise _Stopped
 
     def count_skipped(self) -> None:
         """Read from the device how many steps were skipped; all processes find the same."""
         for name, (new, longest) in self.descent.skipped.pop().items():
             self.progress.skipped += new
             if longest >= self.settings.max_skipped:
-                raise FloatingPointError(
+                raise Diverged(
                     f"the gradient of {name} was not finite in {longest} steps in a row, as seen at step "
                     f"{self.progress.step}: lower the learning rate, clip the gradient, or use fp32 or bf16"
                 )
+
+    # -- validation ----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def evaluate(self, *, limit: int | None, kind: str) -> dict[str, float]:
@@ -327,40 +348,48 @@ class _Run:
         self.task.eval()
         sums: dict[str, torch.Tensor] = {}
         counts: dict[str, int] = defaultdict(int)
-        batches = self.valid_data.batches(rank=distributed.rank(), world_size=distributed.world_size(), limit=limit)
-        for number, batch in enumerate(tqdm(batches, desc=kind, leave=False, disable=not distributed.is_main())):
-            batch = self.descent.to_device(batch)
-            with autocast(self.device, self.settings.precision):
-                for name, (total, count) in self.task.evaluate(batch).items():
-                    sums[name] = sums.get(name, 0) + total.double()
-                    counts[name] += count
-                if number == 0 and distributed.is_main():
-                    self.log.media(self.task.media(batch), step=self.progress.step)
-        values = self.average(sums, counts)
-        if self.settings.best_metric not in values:
-            raise ValueError(f"best_metric must be one of {', '.join(values)}, got {self.settings.best_metric!r}")
-        self.log.metrics(kind, values, step=self.progress.step, epoch=self.progress.epoch + 1)
+        error = None
+        try:
+            batches = self.valid_data.batches(rank=distributed.rank(), world_size=distributed.world_size(), limit=limit)
+            for number, batch in enumerate(tqdm(batches, desc=kind, leave=False, disable=not distributed.is_main())):
+                if self.stop.due(self.progress.step):
+                    break
+                batch = self.descent.to_device(batch)
+                with autocast(self.device, self.settings.precision):
+                    for name, (total, count) in self.task.evaluate(batch).items():
+                        sums[name] = sums.get(name, 0) + total.double()
+                        counts[name] += count
+                    if number == 0 and distributed.is_main():
+                        self.log.media(self.task.media(batch), step=self.progress.step)
+        except USER_ERRORS as problem:
+            error = problem
+        self.agree(error)
+        values, counts = self.average(sums, counts)
+        best, step = self.settings.best_metric, self.progress.step
+        if best not in values:
+            raise ValueError(f"best_metric must be one of {', '.join(values)}, got {best!r}")
+        self.log.metrics(kind, values, step=step, epoch=self.progress.epoch + 1)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        log.info("epoch %d, step %d, %s: %s", self.progress.epoch + 1, self.progress.step, kind, shown)
+        log.info("epoch %d, step %d, %s: %s", self.progress.epoch + 1, step, kind, shown)
+        if not counts[best] and limit is None:
+            raise ValueError(f"no item of the validation set tells {best}, which best.pth is chosen by")
+        if counts[best] and not math.isfinite(values[best]):
+            raise Diverged(
+                f"the {best} of the {kind} at step {step} is {values[best]}: the training has diverged. last.pth is of "
+                "before: lower the learning rate, clip the gradient, or use fp32 or bf16"
+            )
         return values
 
-    def average(self, sums: dict[str, torch.Tensor], counts: dict[str, int]) -> dict[str, float]:
-        # A process may have had no item at all, so the names come from the one that had the first.
-        names = distributed.from_main(list(sums))
+    def average(
+        self, sums: dict[str, torch.Tensor], counts: dict[str, int]
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """The means over all processes, and of how many items; NaN of none."""
+        # A process may have had no item, or none that tells a metric.
+        names = list(dict.fromkeys(name for names in distributed.gather(list(sums)) for name in names))
         if not names:
             raise ValueError("the validation set is empty")
         pairs = [(float(sums.get(n, 0.0)), float(counts.get(n, 0))) for n in names]
-        totals = distributed.sum_over_processes(torch.tensor(pairs, dtype=torch.float64, device=self.device))
-        # A metric that could be told of no item is not a number.
-        return {
-            n: total / count if count else float("nan")
-            for n, (total, count) in zip(names, totals.tolist(), strict=True)
-        }
-
-    def stop_agreed(self, at_interval: bool) -> bool:
-        """Whether to stop now: all processes or none, and they only talk about it where they log anyway."""
-        if distributed.world_size() == 1:
-            return self.stop.requested
-        if not at_interval:
-            return False
-        return bool(distributed.sum_over_processes(torch.tensor(float(self.stop.requested), device=self.device)))
+        totals = torch.tensor(pairs, dtype=torch.float64, device=self.device)
+        found = dict(zip(names, distributed.sum_over_processes(totals).tolist(), strict=True))
+        means = {n: total / count if count else float("nan") for n, (total, count) in found.items()}
+        return means, {n: count for n, (_, count) in found.items()}

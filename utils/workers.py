@@ -1,4 +1,4 @@
-"""Jobs over processes: each takes the next job when it is free, and a job that fails, fails alone."""
+"""Jobs over processes: each takes the next job when it is free; a job that fails, and a process, fails alone."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # torch takes half a gigabyte, and work may be without it
     import torch
 
 Work = Callable[[Any], Any]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def run_jobs(
 
     Raises:
         ValueError: ``start`` failed.
-        RuntimeError: no process is left to do the jobs.
+        RuntimeError: a process died as it started.
     """
     if not jobs:
         return
@@ -59,49 +60,92 @@ def run_jobs(
         for job in jobs:
             yield _do(work, job)
         return
-    context = multiprocessing.get_context("spawn")
-    workers: dict[multiprocessing.connection.Connection, multiprocessing.Process] = {}
-    for device in devices[: len(jobs)]:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, start, device, args), daemon=True)
+    pool = _Pool(start, args)
+    try:
+        for device in devices[: len(jobs)]:
+            pool.add(device)
+        yield from _hand_out(jobs, pool)
+    finally:
+        pool.end()
+
+
+@dataclass
+class _Worker:
+    process: multiprocessing.Process
+    device: torch.device | str
+    ready: bool = False
+
+
+class _Pool:
+    """Processes that do jobs, by the connections to them."""
+
+    def __init__(self, start: Callable[..., Work], args: tuple):
+        self.start = start
+        self.args = args
+        self.workers: dict[multiprocessing.connection.Connection, _Worker] = {}
+        self._context = multiprocessing.get_context("spawn")
+
+    def add(self, device: torch.device | str) -> None:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(theirs, self.start, device, self.args), daemon=True)
         process.start()
         theirs.close()
-        workers[ours] = process
-    try:
-        yield from _hand_out(jobs, workers)
-    finally:
-        for process in workers.values():
-            process.terminate()
-        for process in workers.values():
-            process.join(timeout=10)
-            process.kill()
+        self.workers[ours] = _Worker(process, device)
+
+    def remove(self, connection: multiprocessing.connection.Connection) -> tuple[_Worker, str]:
+        """Take out a process that died; with the reason."""
+        worker = self.workers.pop(connection)
+        connection.close()
+        worker.process.join()
+        return (
+            worker,
+            f"its process died with exit status {worker.process.exitcode} (-9: killed, perhaps for its memory)",
+        )
+
+    def end(self) -> None:
+        for worker in self.workers.values():
+            worker.process.terminate()
+        for worker in self.workers.values():
+            worker.process.join(timeout=10)
+            worker.process.kill()
 
 
-def _hand_out(jobs: Sequence[Any], workers: dict) -> Iterator[Finished]:
-    waiting = list(reversed(jobs))
-    at_work: dict[Any, Any] = {}  # connection -> its job; absent before it is ready
+def _hand_out(jobs: Sequence[Any], pool: _Pool) -> Iterator[Finished]:
+    """A process that dies is replaced, and the job that it had is tried once more: it may not have been the cause."""
+    waiting, tried = list(range(len(jobs)))[::-1], set()
+    at_work: dict[Any, int] = {}  # connection -> the number of its job
     while waiting or at_work:
-        if not workers:
-            raise RuntimeError(f"all processes died; {len(waiting)} jobs are left")
-        for connection in multiprocessing.connection.wait(list(workers)):
+        for connection in multiprocessing.connection.wait(list(pool.workers)):
             try:
                 kind, value = connection.recv()
-            except EOFError:
-                process = workers.pop(connection)
-                process.join()
-                reason = f"its process died with exit status {process.exitcode} (-9: killed, perhaps for its memory)"
-                if connection not in at_work:
-                    raise RuntimeError(f"a worker could not start: {reason}") from None
-                yield Finished(at_work.pop(connection), error=reason)
-                continue
+            except (EOFError, OSError):
+                kind, value = "died", None
+            number = at_work.pop(connection, None)
             if kind == "broken":
                 raise ValueError(value)
             if kind == "finished":
-                at_work.pop(connection)
                 yield value
-            if waiting:
+            if kind != "died":
+                pool.workers[connection].ready = True
+                if not waiting:
+                    continue
                 at_work[connection] = waiting.pop()
-                connection.send(at_work[connection])
+                try:
+                    connection.send(jobs[at_work[connection]])
+                    continue
+                except OSError:  # it died between two jobs
+                    number = at_work.pop(connection)
+            worker, reason = pool.remove(connection)
+            if not worker.ready:
+                raise RuntimeError(f"a worker could not start: {reason}")
+            if number is not None and number in tried:
+                yield Finished(jobs[number], error=reason)
+            elif number is not None:
+                tried.add(number)
+                waiting.append(number)
+            if waiting:
+                log.warning("a worker is replaced: %s", reason)
+                pool.add(worker.device)
 
 
 def _serve(connection: multiprocessing.connection.Connection, start: Callable[..., Work], device, args: tuple) -> None:
@@ -129,5 +173,5 @@ def _do(work: Work, job: Any) -> Finished:
     except USER_ERRORS as error:
         return Finished(job, error=describe(error))
     except Exception as error:  # a fault of ours, or no memory: this job fails, the others are done all the same
-        logging.getLogger(__name__).exception("while doing %s", job)
+        log.exception("while doing %s", job)
         return Finished(job, error=f"{type(error).__name__}: {error}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from models.kmeans.codebooks import Codebooks
-from models.kmeans.seeding import plus_plus
+from modules.seeding import plus_plus
 
 
 class CentreDescent(torch.optim.Optimizer):

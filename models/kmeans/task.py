@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from models.kmeans.centre_descent import CentreDescent
-from models.kmeans.codebooks import Codebooks, histogram, perplexity, usage
+from models.kmeans.codebooks import Codebooks
 from models.kmeans.files import write_kmeans, write_released_kmeans
-from models.kmeans.seeding import plus_plus, sample_frames
+from modules.codebook_use import histogram, perplexity, usage
 from modules.frames import length_mask
 from modules.frozen import Frozen
+from modules.seeding import plus_plus, sample_frames
 from utils.precision import autocast, require_known
 from utils.task import Batch, Networks, Objective, Task
 
@@ -104,14 +105,16 @@ class LayerKMeans(Task):
         return {"codebooks": CentreDescent(self.codebooks, decay=self.decay, patience=self.patience)}
 
     @torch.no_grad()
-    def prepare(self, batches: Iterator[Batch]) -> None:
-        """Fill the reservoir and put the centres on frames of it.
+    def prepare(self, batches: Iterator[Batch], *, loaded: frozenset[str] = frozenset()) -> None:
+        """Fill the reservoir and put the centres on frames of it, but for centres that were loaded.
 
         Raises:
             ValueError: there are too few frames, or too few that differ.
         """
         books, wanted = self.codebooks, f"num_clusters is {self.num_clusters}"
         books.reservoir = sample_frames(self._parts(batches), self.reservoir_frames)
+        if "codebooks" in loaded:
+            return
         frames = books.reservoir.shape[1]
         if frames < self.num_clusters:
             raise ValueError(

@@ -21,15 +21,17 @@ class MaskedUnitPredictor(nn.Module):
         temperature: that the cosine similarities are divided by.
 
     Raises:
-        ValueError: the encoder drops whole layers at random, which data parallelism cannot follow.
+        ValueError: the encoder drops whole layers at random, or does not hide frames.
     """
 
     def __init__(self, *, encoder: WavLMConfig, vocab_size: int, head_dim: int = 256, temperature: float = 0.1):
         super().__init__()
-        if encoder.layerdrop or encoder.mask_feature_prob or not encoder.mask_time_prob:
+        masks = getattr(encoder, "apply_spec_augment", True)  # without it the model hears what it is told to hide
+        if encoder.layerdrop or encoder.mask_feature_prob or not encoder.mask_time_prob or not masks:
             raise ValueError(
-                "the encoder's layerdrop and mask_feature_prob must be 0, and mask_time_prob above it, got "
-                f"{encoder.layerdrop}, {encoder.mask_feature_prob} and {encoder.mask_time_prob}"
+                "the encoder's layerdrop and mask_feature_prob must be 0, mask_time_prob above it, and "
+                f"apply_spec_augment True, got {encoder.layerdrop}, {encoder.mask_feature_prob}, "
+                f"{encoder.mask_time_prob} and {masks}"
             )
         self.vocab_size = vocab_size
         self.temperature = temperature

@@ -83,10 +83,17 @@ class MaskedPrediction(Task):
         units, hidden, heard = self._units_and_masks(batch)
         logits = networks["network"](batch["mixture"], batch["length"], hidden)
         losses = F.cross_entropy(logits.transpose(1, 2), units, reduction="none")  # [B, N]
-        loss = self.hidden_share * _mean(losses, hidden) + (1 - self.hidden_share) * _mean(losses, heard)
+        (total, count), (heard_total, heard_count) = (_total(losses, where) for where in (hidden, heard))
+        # The step counts hidden frames; those that are heard have their share by the mean of the micro-batch.
+        others = heard_total / heard_count.clamp(min=1) * count
+        loss = self.hidden_share * total + (1 - self.hidden_share) * others
         wrong = 100.0 * (logits.argmax(dim=-1) != units)
-        metrics = {"loss": loss.detach(), "error": _mean(wrong, hidden), "heard_error": _mean(wrong, heard)}
-        yield Objective("network", loss, metrics)
+        metrics = {
+            "loss": (loss.detach(), count),
+            "error": _total(wrong, hidden),
+            "heard_error": _total(wrong, heard),
+        }
+        yield Objective("network", loss, metrics, count)
 
     def evaluate(self, batch: Batch) -> dict[str, tuple[torch.Tensor, int]]:
         """Loss and error of frames that are hidden, always the same ones, and the error of those that are heard."""
@@ -125,6 +132,6 @@ class MaskedPrediction(Task):
         return units, hidden, length_mask(frames, units.shape[1]) & ~hidden
 
 
-def _mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """The mean over the frames of a mask, without asking the device how many there are; 0 if there is none."""
-    return (values * where).sum() / where.sum().clamp(min=1)
+def _total(values: torch.Tensor, where: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sum over the frames of a mask, and how many there are, without asking the device."""
+    return (values * where).sum(), where.sum()

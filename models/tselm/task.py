@@ -17,6 +17,7 @@ from models.tselm.network import TSELM
 from modules.losses import token_cross_entropy, wrong_tokens
 from modules.spectral import spectrogram_image
 from utils.array_cache import ArrayCache
+from utils.precision import AUTO, resolve_precision
 from utils.task import Batch, Media, Networks, Objective, Task
 
 ROLES = ("mixture", "enrolment", "target")
@@ -129,7 +130,9 @@ class TokenPrediction(Task):
         frames = [self.front_end.grid.frames(batch[role].shape[-1]) for role in ROLES]
         if self._cache is not None:
             for key in set(keys) - self._tokens.keys():
-                found = self._cache.read(_name(key, device), (sum(frames), self.tokenizer.num_codebooks))
+                found = self._cache.read(
+                    _name(key, device, self.tokenizer.precision), (sum(frames), self.tokenizer.num_codebooks)
+                )
                 if found is not None:
                     self._tokens[key] = torch.from_numpy(found)
         if rows := [row for row, key in enumerate(keys) if key not in self._tokens]:
@@ -138,7 +141,7 @@ class TokenPrediction(Task):
             for row, tokens in zip(rows, made, strict=True):
                 self._tokens[keys[row]] = tokens
                 if self._cache is not None:
-                    self._cache.write(_name(keys[row], device), tokens.numpy())
+                    self._cache.write(_name(keys[row], device, self.tokenizer.precision), tokens.numpy())
         kept = torch.stack([self._tokens[key] for key in keys]).long().to(device)
         mixture, enrolment, target = kept.split(frames, dim=1)
         return (mixture, enrolment), target
@@ -169,6 +172,8 @@ def _open_cache(folder: str | os.PathLike, front_end: FrontEnd) -> ArrayCache:
         raise ValueError(f"token_cache: cannot write into {folder}: {error}") from error
 
 
-def _name(key: int, device: torch.device) -> str:
-    """An item's name in the cache. Kinds of devices round differently, which changes tokens where it is close."""
-    return f"{device.type}-{key:014x}"
+def _name(key: int, device: torch.device, precision: str) -> str:
+    """An item's name in the cache. Kinds of devices round differently, which changes tokens where it is close, and the
+    precision ``auto`` is not the same on all."""
+    became = f"-{resolve_precision(precision, device)}" if precision == AUTO else ""
+    return f"{device.type}{became}-{key:014x}"

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from speechbrain.lobes.models.HifiGAN import ResBlock1, UnitHifiganGenerator
 
-from utils.files import write_text
+from utils.files import whole_file, write_text
+from utils.tensor_files import independent
 
 
 def generator_arguments(generator: UnitHifiganGenerator) -> dict[str, Any]:
@@ -73,17 +74,8 @@ def write_released(
             "export into another folder, or remove vocoder.json and vocoder.safetensors"
         )
     settings, weights = folder / "hyperparams.yaml", folder / "generator.ckpt"
-    temporary = weights.with_name(f".{weights.name}.{os.getpid()}")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(temporary, "wb") as file:
-            # copies: a view would be saved with all it is a view of
-            torch.save({name: value.detach().cpu().clone() for name, value in state.items()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, weights)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(weights) as temporary:
+        torch.save({name: value.cpu() for name, value in independent(state).items()}, temporary)
     lines = [f"# {title}", "", *(f"{name}: {json.dumps(value)}" for name, value in arguments.items()), ""]
     lines += [f"generator: !new:speechbrain.lobes.models.HifiGAN.{UnitHifiganGenerator.__name__}"]
     lines += [f"    {name}: !ref <{name}>" for name in arguments]

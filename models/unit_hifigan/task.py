@@ -42,7 +42,7 @@ class TokenVocoding(Task):
 
     Args:
         generator: what trains. Row 1 + V * codebook + token of its table is a token, row 0 a missing codebook.
-        discriminator: ``models.unit_hifigan.discriminators.Discriminators``, or any network that gives the scores and
+        discriminator: ``modules.discriminators.Discriminators``, or any network that gives the scores and
             the layers' outputs of its parts for wav [B, 1, T]; None trains with the mel loss alone.
         layers: the encoder's layers that the tokens are of, in the order of the codebooks.
         vocab_size: V.
@@ -52,6 +52,8 @@ class TokenVocoding(Task):
         mel_weight, adversarial_weight, feature_weight: as above.
         layer_dropout: in training, d codebooks of each item are missing from all its frames, d uniform in 0 to K - 1
             and the d codebooks chosen at random: a "scalable" vocoder.
+        recompute_fake: compute the fake a second time for the generator's half of a step, instead of keeping what its
+            gradient needs of all micro-batches while the discriminators step: more time, less memory.
         export_format: ``released``, the public layout, or ``safetensors``, this project's.
         export_dtype: ``float32``, or ``float16`` for files of half the size; the weights are rounded.
 
@@ -73,6 +75,7 @@ class TokenVocoding(Task):
         adversarial_weight: float = 1.0,
         feature_weight: float = 10.0,
         layer_dropout: bool = True,
+        recompute_fake: bool = False,
         export_format: str = "released",
         export_dtype: str = "float32",
     ):
@@ -103,6 +106,7 @@ class TokenVocoding(Task):
         self.adversarial_weight = adversarial_weight
         self.feature_weight = feature_weight
         self.layer_dropout = layer_dropout
+        self.recompute_fake = recompute_fake
         self.export_format = export_format
         self.export_dtype = export_dtype
         self.hop_length = math.prod(self.generator_arguments["upsample_factors"])
@@ -123,13 +127,17 @@ class TokenVocoding(Task):
 
     def objectives(self, batch: Batch, networks: Networks) -> Iterator[Objective]:
         real = batch["wav"]
-        fake = self._generate(networks["generator"], batch)
+        ids = self._ids_of(batch)
+        with torch.set_grad_enabled(self.discriminator is None or not self.recompute_fake):
+            fake = _generate(networks["generator"], ids)
         if self.discriminator is not None:
             # One pass for both halves: no layer looks across items, and weight norm is computed once.
             scores, _ = networks["discriminator"](torch.cat([real, fake.detach()])[:, None])
             halves = [score.chunk(2) for score in scores]
             loss = lsgan_discriminator_loss([real for real, _ in halves], [fake for _, fake in halves])
             yield Objective("discriminator", loss, {"loss_discriminator": loss.detach()})
+            if self.recompute_fake:
+                fake = _generate(networks["generator"], ids)
         mel = self.mel(fake, real)
         loss = self.mel_weight * mel
         metrics = {"mel": mel.detach()}
@@ -177,8 +185,12 @@ class TokenVocoding(Task):
         missing = order < torch.randint(codebooks, (items, 1), device=tokens.device)
         return ids.masked_fill(missing[:, None], 0)
 
-    def _generate(self, generator: Callable[..., torch.Tensor], batch: Batch) -> torch.Tensor:
-        """Speech [B, T] float32 from the tokens of a batch."""
+    def _ids_of(self, batch: Batch) -> torch.Tensor:
+        """Rows of the generator's table for a batch.
+
+        Raises:
+            ValueError: the tokens, or what they were made of, are not as the generator needs them.
+        """
         tokens, wav = batch["tokens"], batch["wav"]
         if tokens.shape[1] < UnitHifiGAN.SHORTEST:
             raise ValueError(f"the generator needs {UnitHifiGAN.SHORTEST} frames or more, got {tokens.shape[1]}")
@@ -187,18 +199,17 @@ class TokenVocoding(Task):
                 f"the generator makes {self.hop_length} samples of each frame of {len(self.layers)} tokens; got tokens "
                 f"{list(tokens.shape)} and wav {list(wav.shape)}"
             )
-        return generator(self.ids(tokens))[0].squeeze(1).float()
+        return self.ids(tokens)
 
     def _resynthesise(self, batch: Batch) -> torch.Tensor:
         """The same in float32, as the exported vocoder does it, also where training rounds to bfloat16."""
         with torch.autocast(batch["wav"].device.type, enabled=False):
-            return self._generate(self.generator, batch)
+            return _generate(self.generator, self._ids_of(batch))
 
     def _against_discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The generator's adversarial and feature matching losses.
 
-        The discriminator itself is asked, not its wrapper for data parallelism: its parameters take no part in the
-        backward pass, which spares the work and leaves their gradients as they are.
+        Its parameters take no part in the backward pass, which spares the work.
         """
         with _without_gradients(self.discriminator):
             with torch.no_grad():
@@ -210,6 +221,11 @@ class TokenVocoding(Task):
 def table_rows(*, layers: Sequence[int], vocab_size: int) -> int:
     """Rows of a generator's table of embeddings: one for each cluster of each layer, and one for a missing layer."""
     return len(layers) * vocab_size + 1
+
+
+def _generate(generator: Callable[..., torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
+    """Speech [B, T] float32 from rows ``ids`` [B, N, K] of the table."""
+    return generator(ids)[0].squeeze(1).float()
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ METRICS = ("predicted_tokens", "talker", "dnsmos", "stoi", "estoi", "pesq", "si_
 PARTS = {"wavlm_path": "wavlm", "kmeans_path": "kmeans", "hifi_gan_path": "vocoder"}  # recipes' keys, and folders
 INPUTS = {"tokens": False, "continuous features": True}  # what the mixture enters TSELM as: mix_continuous
 # Of TSELM's trainings, which so take four fifths of the time; one token in 200 is another. Extraction stays in fp32.
-FAST_TOKENS = {"tokenizer_precision": "bf16"}
+FAST_TOKENS = {"tokenizer_precision": "auto"}
 SPEAKERS_AN_HOUR = 80  # twice as many as usual, of 45 s each: what is heard has to fit voices that never were
 
 

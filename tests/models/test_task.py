@@ -170,6 +170,16 @@ def test_tokens_of_another_tokenizer_are_never_used(batch, tmp_path, other, monk
     assert len(now) == 4 and now.items() > written.items()
 
 
+def test_tokens_of_what_auto_is_elsewhere_are_never_used(batch, tmp_path, monkeypatch) -> None:
+    """A folder that machines share: on one of them auto is bf16, on the other fp32."""
+    keyed = {**batch, "key": KEYS}
+    for native, became in ((False, "fp32"), (True, "bf16")):
+        monkeypatch.setattr("utils.precision.is_native", lambda name, device, native=native: native or name == "fp32")
+        found = values(cached_task(tmp_path, tokenizer_precision="auto"), keyed)
+        assert found == values(cached_task("null", tokenizer_precision=became), batch)
+    assert {path.name.rpartition("-")[0] for path in files(tmp_path)} == {"cpu-fp32", "cpu-bf16"}
+
+
 def test_a_broken_file_is_made_anew(batch, tmp_path, caplog) -> None:
     keyed = {**batch, "key": KEYS}
     first = values(cached_task(tmp_path), keyed)

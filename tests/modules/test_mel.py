@@ -72,3 +72,20 @@ def test_what_cannot_be_is_refused(wav) -> None:
         LogMel()(wav[:, :512])
     with pytest.raises(ValueError, match="got none"):
         MelDistance(sizes=[])
+
+
+def test_windows_that_are_not_centred_begin_before_the_first_sample(wav) -> None:
+    """As HiFi-GAN pads: (size - hop) / 2 mirrored samples on either side."""
+    mel = LogMel(size=512, hop=120, bands=40, centred=False, scale="htk", eps=1e-9)
+    padded = torch.nn.functional.pad(wav, (196, 196), mode="reflect")
+    frames = padded.unfold(-1, 512, 120) * torch.hann_window(512)
+    magnitudes = torch.fft.rfft(frames).abs() + 1e-9
+    wanted = (magnitudes @ mel.filters).clamp(min=1e-5).log().transpose(1, 2)
+    assert mel(wav).shape == (2, 40, 9000 // 120)
+    torch.testing.assert_close(mel(wav), wanted, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("size", "empty"), [(1024, 0), (512, 0), (256, 2), (128, 13)])
+def test_empty_bands_can_be_wanted(size: int, empty: int) -> None:
+    mel = LogMel(size=size, hop=30, bands=80, scale="htk", allow_empty=True)
+    assert int((mel.filters.amax(dim=0) == 0).sum()) == empty

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from running.jobs import Job
-from running.record import RunRecord, read_record
+from running.record import RunRecord, read_runs
 from running.shard import Shard
 
 SETTINGS = {"lr": "1"}
 
 
-def record(folder: Path, made_by: str = "a", *, settings: dict = SETTINGS, shard: Shard | None = None) -> RunRecord:
+def record(
+    folder: Path, made_by: str = "a", *, settings: dict = SETTINGS, shard: Shard | None = None, is_shared: bool = False
+) -> RunRecord:
     notes = {"path": "here"}
-    more = {"shard": shard} if shard else {}
+    more = {"is_shared": is_shared, **({"shard": shard} if shard else {})}
     return RunRecord(folder / "record.json", {"network": made_by}, settings=settings, notes=notes, **more)
 
 
@@ -38,17 +41,17 @@ def make(folder: Path, some: RunRecord, *names: str, overwrite: bool = False) ->
 def test_runs_are_appended_and_other_settings_refused(tmp_path) -> None:
     make(tmp_path, record(tmp_path), "x")
     make(tmp_path, record(tmp_path), "y")
-    assert read_record(tmp_path / "record.json")["runs"] == [{"files": 1}, {"files": 1}]
+    assert read_runs(tmp_path / "record.json") == [{"files": 1}, {"files": 1}]
     assert record(tmp_path).is_done(job(tmp_path, "x"))
     with pytest.raises(ValueError, match=r"another network and recipe \(lr: 1, now 2\)"):
         make(tmp_path, record(tmp_path, "b", settings={"lr": "2"}), "z")
-    assert len(read_record(tmp_path / "record.json")["runs"]) == 2 and not (tmp_path / "z.wav").exists()
+    assert len(read_runs(tmp_path / "record.json")) == 2 and not (tmp_path / "z.wav").exists()
 
 
 def test_a_folder_without_results_can_be_made_with_anything(tmp_path) -> None:
     make(tmp_path, record(tmp_path))
     make(tmp_path, record(tmp_path, "b"))
-    assert read_record(tmp_path / "record.json")["runs"] == [{"files": 0}]
+    assert read_runs(tmp_path / "record.json") == [{"files": 0}]
 
 
 @pytest.mark.parametrize("listed", ["all", "some"])
@@ -71,7 +74,8 @@ def test_a_result_that_the_journal_does_not_know_is_done_in_a_folder_of_one_syst
     (tmp_path / "y.wav").write_text("a")
     assert record(tmp_path).is_done(job(tmp_path, "y"))
     with record(tmp_path).held():  # a torn line
-        (tmp_path / "record.jsonl").write_text((tmp_path / "record.jsonl").read_text() + '{"name": "z", "b')
+        journal = tmp_path / "journal.record.jsonl"
+        journal.write_text(journal.read_text() + '{"name": "z", "b')
     make(tmp_path, record(tmp_path), "w")
     assert record(tmp_path).is_done(job(tmp_path, "w")) and record(tmp_path).is_done(job(tmp_path, "x"))
 
@@ -84,7 +88,7 @@ def test_a_folder_of_before_there_were_journals_goes_on(tmp_path) -> None:
     new = RunRecord(tmp_path / "record.json", made_by, settings={}, notes={"sha256": "k"})
     with new.held():
         new.begin([job(tmp_path, "x")], overwrite=False)
-    assert new.is_done(job(tmp_path, "x")) and read_record(tmp_path / "record.json")["runs"] == [{"files": 3}]
+    assert new.is_done(job(tmp_path, "x")) and read_runs(tmp_path / "record.json") == [{"files": 3}]
     (tmp_path / "record.json").write_text(json.dumps(then))
     other = RunRecord(tmp_path / "record.json", made_by, settings={}, notes={"sha256": "other"})
     with other.held(), pytest.raises(ValueError, match="outputs of another checkpoint"):
@@ -105,7 +109,53 @@ def test_one_run_at_a_time_but_shards_beside_each_other(tmp_path) -> None:
             one.add_run({"shard": str(one.shard)})
     whole = record(tmp_path)
     assert whole.is_done(job(tmp_path, "x")) and whole.is_done(job(tmp_path, "y"))
-    assert [run["shard"] for run in read_record(tmp_path / "record.json")["runs"]] == ["1/2", "2/2"]
+    assert [run["shard"] for run in read_runs(tmp_path / "record.json")] == ["1/2", "2/2"]
+
+
+def test_a_shared_folder_takes_other_settings_under_other_names_alone(tmp_path) -> None:
+    one, two = ({"settings": {"first": value}, "is_shared": True} for value in "12")
+    make(tmp_path, record(tmp_path, **one), "x")
+    make(tmp_path, record(tmp_path, **two), "y")
+    assert record(tmp_path, **one).is_done(job(tmp_path, "x")) and record(tmp_path, **two).is_done(job(tmp_path, "y"))
+    assert not record(tmp_path, **two).is_done(job(tmp_path, "x"))
+    make(tmp_path, record(tmp_path, **one), "x", "z")
+    make(tmp_path, record(tmp_path, **two), "y")
+    for names in (["x"], ["q", "x"]):  # the last run was as this one, and x is of the other
+        with pytest.raises(ValueError, match="outputs of another run"):
+            make(tmp_path, record(tmp_path, **two), *names)
+    with pytest.raises(ValueError, match=r"outputs of another recipe \(first: 2, now 1\)"):
+        make(tmp_path, record(tmp_path, **one), "y")
+    with pytest.raises(ValueError, match="outputs of another network"):
+        make(tmp_path, record(tmp_path, "b", **two), "p")
+    assert not any((tmp_path / f"{name}.wav").exists() for name in "pq")
+
+
+def test_in_a_shared_folder_runs_wait_for_each_other(tmp_path) -> None:
+    done = []
+
+    def late() -> None:
+        make(tmp_path, record(tmp_path, settings={"first": "2"}, is_shared=True), "y")
+        done.append("y")
+
+    first = record(tmp_path, settings={"first": "1"}, is_shared=True)
+    with first.held():
+        thread = threading.Thread(target=late)
+        thread.start()
+        thread.join(0.3)
+        assert not done
+        first.begin([job(tmp_path, "x")], overwrite=False)
+        (tmp_path / "x.wav").write_text("a")
+        first.add(job(tmp_path, "x"))
+    thread.join(10)
+    assert done == ["y"] and (tmp_path / "y.wav").exists()
+    assert record(tmp_path, settings={"first": "1"}, is_shared=True).is_done(job(tmp_path, "x"))
+
+
+def test_a_run_that_changes_nothing_of_the_record_does_not_write_it(tmp_path) -> None:
+    make(tmp_path, record(tmp_path), "x")
+    before = (tmp_path / "record.json").stat().st_mtime_ns
+    make(tmp_path, record(tmp_path), "y")
+    assert (tmp_path / "record.json").stat().st_mtime_ns == before
 
 
 def test_rows_are_kept_in_the_journal(tmp_path) -> None:

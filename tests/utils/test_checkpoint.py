@@ -68,3 +68,19 @@ def test_other_frozen_weights_or_another_mode_are_an_error() -> None:
         checkpoint.require_same(saved, frozen={"tokenizer": "b" * 64}, settings={}, source="x.pth")
     with pytest.raises(ValueError, match="concat was True, is False"):
         checkpoint.require_same(saved, frozen={}, settings={"concat": False}, source="x.pth")
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    """They were loaded, and trained or extracted on without a word."""
+    modules = {"net": nn.Linear(2, 3)}
+    tensors = checkpoint.flatten({"net": {n: x.clone() for n, x in modules["net"].state_dict().items()}})
+    tensors["net.bias"][1] = float("nan")
+    before = modules["net"].bias.detach().clone()
+    with pytest.raises(ValueError, match="1 of 2 tensors of x.pth are not finite: net.bias"):
+        checkpoint.load_tensors(modules, tensors, "x.pth")
+    assert torch.equal(before, modules["net"].bias)
+
+
+def test_tensors_are_found_wherever_they_are() -> None:
+    content = {"generator": {"a.weight": torch.zeros(1)}, "optim": [{"x": torch.ones(2)}], "step": 3}
+    assert list(checkpoint.find_tensors(content)) == ["generator.a.weight", "optim.0.x"]

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from tests.toy import ROOT
-from utils import distributed
+from utils import distributed, launch
 from utils.errors import STOPPED
 
 
@@ -47,12 +47,13 @@ def test_what_is_not_a_device(gpus: object) -> None:
 
 def test_a_single_process_is_the_plain_case() -> None:
     assert distributed.world_size() == 1 and distributed.rank() == 0 and distributed.is_main()
-    module = torch.nn.Linear(1, 1)
-    assert distributed.parallel(module, torch.device("cpu")) is module
     assert distributed.sum_over_processes(torch.ones(2)).tolist() == [1, 1]
     assert distributed.from_main("x") == "x"
-    with distributed.without_sync([module], active=True):
-        distributed.barrier()
+    assert distributed.gather("x") == ["x"] and distributed.any_over_processes(True, False) == (True, False)
+    distributed.barrier()
+
+
+CPU = torch.device("cpu")
 
 
 def add_ranks(device: torch.device, folder: str) -> int:
@@ -85,29 +86,29 @@ def report_parent_and_wait(device: torch.device, folder: str) -> int:
 
 @pytest.mark.slow
 def test_processes_see_each_other(tmp_path) -> None:
-    assert distributed.launch([torch.device("cpu")] * 3, add_ranks, str(tmp_path)) == 0
+    assert launch.launch([torch.device("cpu")] * 3, add_ranks, str(tmp_path)) == 0
     assert [(tmp_path / str(r)).read_text() for r in range(3)] == ["6.0 from 0"] * 3
 
 
 @pytest.mark.slow
 def test_when_one_fails_the_others_do_not_hang(tmp_path) -> None:
     since = time.time()
-    assert distributed.launch([torch.device("cpu")] * 2, fail_in_one, str(tmp_path)) == 3
+    assert launch.launch([torch.device("cpu")] * 2, fail_in_one, str(tmp_path)) == 3
     assert time.time() - since < 120
 
 
 @pytest.mark.slow
 def test_who_was_asked_to_stop_may_still_be_saving_when_others_have_left(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(distributed, "GRACE", 0.1)
-    assert distributed.launch([torch.device("cpu")] * 2, stop_one_after_the_other, str(tmp_path)) == STOPPED
+    monkeypatch.setattr(launch, "GRACE", 0.1)
+    assert launch.launch([torch.device("cpu")] * 2, stop_one_after_the_other, str(tmp_path)) == STOPPED
     assert (tmp_path / "saved").exists()
 
 
 @pytest.mark.slow
 def test_processes_end_with_a_parent_that_was_killed(tmp_path) -> None:
     code = (
-        "import torch; from utils.distributed import launch; from tests.utils.test_distributed import *\n"
-        f"if __name__ == '__main__': launch([torch.device('cpu')] * 2, report_parent_and_wait, {str(tmp_path)!r})"
+        "import torch; from tests.utils.test_distributed import *\n"
+        f"if __name__ == '__main__': launch.launch([CPU] * 2, report_parent_and_wait, {str(tmp_path)!r})"
     )
     (tmp_path / "main.py").write_text(code)
     parent = subprocess.Popen(

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from data.loading import EvalBatches, TrainBatches
 from tests.no_sync import NoSync
 from tests.toy import StopAfter
-from utils import distributed
+from utils import distributed, launch
 from utils.descent import Descent
 from utils.schedule import NewBob, WarmUpCosine
 from utils.task import Media, Objective, Task
@@ -173,7 +173,7 @@ def test_two_processes_equal_one(tmp_path) -> None:
     """At the same total batch; and five validation items over two processes average rightly."""
     for count in (1, 2, 4):
         (tmp_path / str(count)).mkdir()
-        assert distributed.launch([CPU] * count, run_in_process, str(tmp_path / str(count))) == 0
+        assert launch.launch([CPU] * count, run_in_process, str(tmp_path / str(count))) == 0
     one = torch.load(tmp_path / "1/rank0.pth")
     for count in (2, 4):
         for rank in range(count):
@@ -345,13 +345,15 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path) -> None:
 class Centred(Regression):
     """Sets its last bias to the mean of the first two batches, before it trains."""
 
-    def prepare(self, batches):
+    def prepare(self, batches, *, loaded):
         self.seen = [next(batches)["y"] for _ in range(2)]
         self.drawn = torch.rand(1)
-        self.net[3].bias.data.copy_(torch.cat(self.seen).mean(dim=0))
+        self.loaded = loaded
+        if "net" not in loaded:
+            self.net[3].bias.data.copy_(torch.cat(self.seen).mean(dim=0))
 
 
-def test_a_task_sees_data_before_it_trains_and_before_saved_weights_come(tmp_path) -> None:
+def test_a_task_sees_data_before_it_trains_and_is_told_what_was_loaded(tmp_path) -> None:
     whole = fit(tmp_path / "whole", Centred(lr=0.0), epochs=1)
     assert [len(y) for y in whole.seen] == [8, 8]
     assert torch.equal(whole.net[3].bias, torch.cat(whole.seen).mean(dim=0))
@@ -359,6 +361,10 @@ def test_a_task_sees_data_before_it_trains_and_before_saved_weights_come(tmp_pat
     part = fit(tmp_path / "part", Centred(), epochs=1)
     again = fit(tmp_path / "again", Centred(), epochs=1)
     assert same(part.net, again.net) and torch.equal(part.drawn, again.drawn)
+    assert whole.loaded == again.loaded == frozenset() and part.loaded == {"net"}
+    init = tmp_path / "whole/ckpt/best.pth"
+    started = fit(tmp_path / "started", Centred(lr=0.0), epochs=1, init=init)
+    assert started.loaded == {"net"} and same(started.net, whole.net)
 
 
 def test_a_run_can_start_from_the_weights_of_another(tmp_path) -> None:

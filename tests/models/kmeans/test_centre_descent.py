@@ -8,7 +8,7 @@ import torch
 from sklearn.cluster import MiniBatchKMeans, kmeans_plusplus
 
 from models.kmeans.centre_descent import CentreDescent
-from models.kmeans.seeding import plus_plus, sample_frames
+from modules.seeding import plus_plus, sample_frames
 from tests.kmeans import batches, books_at, correlated, descend, inertia, mixture
 
 

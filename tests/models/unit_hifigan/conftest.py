@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.unit_hifigan.discriminators import Discriminators
+from modules.discriminators import Discriminators
 
 
 @pytest.fixture(scope="module")

@@ -1,26 +1,31 @@
-"""The discriminators of HiFi-GAN (arXiv 2010.05646): SpeechBrain's, and the same with less in them, for a CPU."""
+"""Discriminators of speech: HiFi-GAN's (arXiv 2010.05646), as SpeechBrain has them or with less in them for a CPU, and
+those of spectrograms (arXiv 2210.13438)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+import torch
 from speechbrain.lobes.models.HifiGAN import DiscriminatorP, DiscriminatorS, HifiganDiscriminator
 from speechbrain.nnet.CNN import Conv2d
 from torch import nn
 from torch.nn.utils import spectral_norm
 from torch.nn.utils.parametrizations import weight_norm
 
+from modules.stft_discriminator import STFTDiscriminator
+
 PERIODS = (2, 3, 5, 7, 11)
 SCALES = 3
 
 
 class Discriminators(HifiganDiscriminator):
-    """Period discriminators, each of which sees every p-th sample in a row, and scale discriminators, the first of
-    which sees the signal and each other one half the rate of the one before.
+    """Period discriminators, each of which sees every p-th sample in a row; scale discriminators, the first of which
+    sees the signal and each other one half the rate of the one before; and discriminators of spectrograms.
 
-    By default they are SpeechBrain's, 70.7 million parameters. With other settings, what is left out or made narrower
-    changes nothing in what is left: kernels, strides, groups and the way through the layers stay.
+    By default they are SpeechBrain's, 70.7 million parameters, and none of spectrograms. With other settings, what is
+    left out or made narrower changes nothing in what is left: kernels, strides, groups and the way through the layers
+    stay.
 
     ``forward``: wav [B, 1, T] -> the scores of each sub-discriminator, [B, any], and its layers' outputs.
 
@@ -30,18 +35,29 @@ class Discriminators(HifiganDiscriminator):
         periods: of the period discriminators, in samples.
         scales: how many scale discriminators, 0 to 3. They are the dear ones on a CPU, where convolutions in groups
             are slow.
+        stft_sizes: of the spectrograms' FFTs, in samples.
+        stft_filters: channels of the discriminators of spectrograms, which the width does not change.
 
     Raises:
         ValueError: nothing is left, or there is no such width, period or scale.
     """
 
-    def __init__(self, *, width: float = 1.0, periods: Sequence[int] = PERIODS, scales: int = SCALES):
+    def __init__(
+        self,
+        *,
+        width: float = 1.0,
+        periods: Sequence[int] = PERIODS,
+        scales: int = SCALES,
+        stft_sizes: Sequence[int] = (),
+        stft_filters: int = 32,
+    ):
         if not 0 < width <= 1:
             raise ValueError(f"the width of the discriminators must be above 0 and at most 1, got {width}")
-        if not 0 <= scales <= SCALES or any(period < 1 for period in periods) or not (scales or periods):
+        is_any = scales or periods or stft_sizes
+        if not 0 <= scales <= SCALES or any(period < 1 for period in periods) or not is_any:
             raise ValueError(
-                f"discriminators need periods above 0 and 0 to {SCALES} scales, and one of either at least; "
-                f"got periods {list(periods)} and {scales} scales"
+                f"discriminators need periods above 0 and 0 to {SCALES} scales, and one of either at least, or of "
+                f"spectrograms; got periods {list(periods)}, {scales} scales and FFTs of {list(stft_sizes)} samples"
             )
         super().__init__()
         if tuple(periods) != PERIODS:
@@ -53,6 +69,29 @@ class Discriminators(HifiganDiscriminator):
                 _narrow_period(part, width)
             for part in self.msd.discriminators:
                 _narrow_scale(part, width)
+        self.stft = nn.ModuleList(STFTDiscriminator(size=size, filters=stft_filters) for size in stft_sizes)
+
+    def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[list[torch.Tensor]]]:
+        scores, features = super().forward(x)
+        for discriminator in self.stft:
+            score, layers = discriminator(x)
+            scores.append(score)
+            features.append(layers)
+        return scores, features
+
+
+def make_discriminators(
+    *,
+    width: float = 1.0,
+    periods: Sequence[int] = PERIODS,
+    scales: int = SCALES,
+    stft_sizes: Sequence[int] = (),
+    stft_filters: int = 32,
+) -> Discriminators | None:
+    """``Discriminators``, or None where there are no periods, scales and spectrograms."""
+    if not periods and not stft_sizes and scales == 0:
+        return None
+    return Discriminators(width=width, periods=periods, scales=scales, stft_sizes=stft_sizes, stft_filters=stft_filters)
 
 
 def _narrow_period(discriminator: DiscriminatorP, width: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.kmeans.seeding import plus_plus, sample_frames
+from modules.seeding import plus_plus, sample_frames
 
 
 def test_frames_of_a_stream_are_drawn_with_equal_probability() -> None:

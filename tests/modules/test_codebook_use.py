@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.kmeans.codebooks import histogram, perplexity, usage
+from modules.codebook_use import histogram, perplexity, usage
 from tests.kmeans import books_at
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from speechbrain.lobes.models.HifiGAN import HifiganDiscriminator
 
-from models.unit_hifigan.discriminators import Discriminators
+from modules.discriminators import Discriminators, make_discriminators
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +78,39 @@ def test_all_parameters_get_gradients(wav, parts: dict) -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in narrow.parameters())
 
 
+def test_those_of_spectrograms_come_beside_the_others() -> None:
+    wav = torch.randn(2, 1, 4000, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    both = Discriminators(width=0.05, periods=[2], scales=0, stft_sizes=[256, 128], stft_filters=4)
+    scores, features = both(wav)
+    assert [len(layers) for layers in features] == [6, 5, 5] and len(scores) == 3
+    (sum(score.square().mean() for score in scores)).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in both.parameters())
+    alone = Discriminators(periods=[], scales=0, stft_sizes=[256], stft_filters=4)
+    assert len(alone(wav)[0]) == 1
+
+
+def test_the_published_ones_are_thirteen_with_79_layers() -> None:
+    whole = Discriminators(stft_sizes=[1024, 2048, 512, 256, 128])
+    count = {name: sum(p.numel() for p in part.parameters()) for name, part in whole.named_children()}
+    assert count == {"mpd": 41_105_770, "msd": 29_618_821, "stft": 472_330}
+    with torch.no_grad():
+        scores, features = whole.eval()(torch.randn(1, 1, 4000))
+    assert len(scores) == len(features) == 13 and sum(map(len, features)) == 79
+
+
+def test_without_any_there_is_none() -> None:
+    assert make_discriminators(periods=[], scales=0) is None
+    assert isinstance(make_discriminators(width=0.05, periods=[2], scales=0), Discriminators)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         (dict(width=0.0), "at most 1, got 0.0"),
         (dict(width=1.5), "at most 1, got 1.5"),
-        (dict(scales=4), "0 to 3 scales.*and 4 scales"),
-        (dict(periods=[], scales=0), r"one of either at least; got periods \[\] and 0 scales"),
+        (dict(scales=4), "0 to 3 scales.*, 4 scales"),
+        (dict(periods=[], scales=0), r"got periods \[\], 0 scales and FFTs of \[\] samples"),
         (dict(periods=[2, 0]), r"periods \[2, 0\]"),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from utils.precision import autocast
+from modules.kmeans import full_precision
 
 # Frames are the same if their squared distance is below this part of their squared norms: the rounding of float32.
 _SAME = 3e-6
@@ -69,7 +69,7 @@ def plus_plus(
     """
     if len(frames) < count:
         raise ValueError(f"{len(frames)} frames cannot be {count} centres")
-    with autocast(frames.device, "fp32"):
+    with full_precision(frames.device):
         return frames[_far_apart(frames, count, given, generator)]
 
 
