@@ -166,7 +166,7 @@ def initial_weights(data: dict[str, Path]) -> dict[str, torch.Tensor]:
         (dict(frames=5), "the generator needs 6 frames or more, got 5"),
         (dict(valid_frames=600), "has 600 frames"),
         (dict(discriminator_width=2), "at most 1, got 2"),
-        (dict(discriminator_scales=7), "and 7 scales"),
+        (dict(discriminator_scales=7), "7 scales"),
         (dict(export_format="onnx"), "export_format must be one of released, safetensors, got 'onnx'"),
         (dict(export_dtype="int8"), "export_dtype must be one of float32, float16, got 'int8'"),
         (dict(mel_sizes="[]"), "one size of FFT or more, got none"),
