@@ -227,7 +227,7 @@ def _decode(file: OneSegment, path, start: int, length: int | None) -> np.ndarra
     if wanted == 0:  # some forms cannot seek to their end
         return np.zeros((0, file.channels)[: 1 + (file.channels > 1)], dtype=np.float32)
     try:
-        file.seek(start)
+        file.go_to(start)
         wav = file.read(wanted, dtype="float32")
     except sf.SoundFileError as error:
         if (held := decodable(path)) < file.samples:
