@@ -106,7 +106,7 @@ _warned: set[str] = set()
 def _decodable(path: str, size: int, changed: int) -> int:
     counted = 0
     for block in (1 << 18, 1 << 10):  # after a fault again from the last whole block on, in small steps up to it
-        with OneSegment(path) as file:
+        with OneSegment(os.fsencode(path)) as file:
             try:
                 file.go_to(counted)
                 while found := len(file.read(block, dtype="float32")):
