@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import logging
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,15 +106,16 @@ class RunRecord:
         line = self.lines.get(job.name)
         if line is None and (self.is_strict or not job.files()):
             return False
-        return (line is None or line["by"] == self.by) and all(map(os.path.exists, job.files()))
+        return (line is None or line["by"] == self.by) and all(map(_holds_something, job.files()))
 
     def lengths(self) -> dict[str, Sequence[int]]:
         """file -> what ``running.jobs.measure`` said to keep of it."""
-        return {line["file"]: line["length"] for line in self.lines.values() if "length" in line}
+        return {line["file"]: line["length"] for line in self.lines.values() if _is_length(line)}
 
     def rows(self) -> dict[str, Mapping[str, Any]]:
         """name -> its row, of the results that this system made."""
-        return {name: line["row"] for name, line in self.lines.items() if line["by"] == self.by and "row" in line}
+        mine = {name: line.get("row") for name, line in self.lines.items() if line["by"] == self.by}
+        return {name: row for name, row in mine.items() if isinstance(row, dict)}
 
     # -- keeping it ----------------------------------------------------------------------------------------------------
 
@@ -191,7 +194,14 @@ class RunRecord:
 
     def _append(self, line: Mapping[str, Any]) -> None:
         # One write of a whole line at the end of the file, so that a run that is killed tears the last one at most.
-        os.write(self._journal, (json.dumps(line) + "\n").encode())
+        data = (json.dumps(line) + "\n").encode()
+        try:
+            if os.write(self._journal, data) == len(data):
+                return
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a part of it was written
+        except OSError as said:
+            error = said
+        raise OSError(error.errno, f"cannot write the journal there: {error.strerror}", str(self.path.parent)) from None
 
 
 def read_record(path: str | os.PathLike) -> dict[str, Any]:
@@ -200,10 +210,14 @@ def read_record(path: str | os.PathLike) -> dict[str, Any]:
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not valid JSON: {error}. Restore it, or remove it if all that lies beside it was made as now"
+        ) from error
     if not isinstance(record, dict):
         raise ValueError(f"{path} is not a record of a run: a JSON object is expected")
+    if not isinstance(record.get("settings", {}), dict) or not isinstance(record.get("runs", []), list):
+        raise ValueError(f"{path} is not a record of a run: its settings are no object, or its runs no list")
     return record
 
 
@@ -214,6 +228,21 @@ def _state(record: Path) -> list[tuple[str, int, int]]:
     return sorted((name, status.st_size, status.st_mtime_ns) for name, status in found if status.st_size)
 
 
+def _is_length(line: Mapping[str, Any]) -> bool:
+    """Whether a line of a journal tells the length of a file, as ``data.lengths`` gave it."""
+    length = line.get("length")
+    return isinstance(line.get("file"), str) and isinstance(length, list) and set(map(type, length)) == {int}
+
+
+def _holds_something(path: str) -> bool:
+    """Whether a file is there that is not empty. A folder in its place is no result."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
+
+
 def read_runs(record: Path) -> list[dict[str, Any]]:
     """What each run that made the results of a folder cost.
 
@@ -221,7 +250,8 @@ def read_runs(record: Path) -> list[dict[str, Any]]:
         ValueError: the file is not a record.
     """
     content = read_record(record)
-    return [*content.get("runs", []), *(line["run"] for line in _lines(record) if _is_run_of(line, content.get("by")))]
+    runs = [*content.get("runs", []), *(line["run"] for line in _lines(record) if _is_run_of(line, content.get("by")))]
+    return [run for run in runs if isinstance(run, dict)]
 
 
 def _is_run_of(line: Mapping[str, Any], by: str | None) -> bool:
@@ -234,7 +264,7 @@ def read_journals(record: Path) -> tuple[dict[str, dict[str, Any]], bool]:
     is_strict = False
     for line in _lines(record):
         is_strict = is_strict or "reset" in line
-        if "name" in line and "by" in line:
+        if isinstance(line.get("name"), str) and isinstance(line.get("by"), str):
             named[line["name"]] = line
     return named, is_strict
 
@@ -244,7 +274,7 @@ def _lines(record: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(record.parent.glob(f"journal.{record.stem}*.jsonl")):
         with open(path, encoding="utf-8", errors="replace") as file:
             for text in file:
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(ValueError, RecursionError):
                     line = json.loads(text)
                     if isinstance(line, dict):
                         yield line

@@ -174,6 +174,8 @@ def parse_devices(gpus: object) -> list[torch.device]:
             device = torch.device("cuda", int(entry)) if number else torch.device(str(entry))
         except RuntimeError:
             raise ValueError(f"gpus: {entry!r} is not a device; use numbers, cuda:0, cpu or auto") from None
+        if device.type not in ("cpu", "cuda"):
+            raise ValueError(f"gpus: {entry!r} is no device that is supported; use numbers, cuda:0, cpu or auto")
         if device.type == "cuda":
             device = torch.device("cuda", device.index or 0)
             if device.index >= torch.cuda.device_count():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
@@ -66,9 +67,10 @@ class Extractor(nn.Module):
         tokenizer = front_end.tokenizer
         require_same_format(tokenizer, vocoder)
         require_network_fits(network, front_end)
-        if batch_seconds < 0 or piece_seconds <= 0 or context_seconds < 0:
+        spans = (batch_seconds, piece_seconds, context_seconds)
+        if not all(map(math.isfinite, spans)) or min(spans) < 0 or piece_seconds == 0:
             raise ValueError(
-                "piece_seconds must be above 0, and context_seconds and batch_seconds not below, "
+                "piece_seconds must be above 0, context_seconds and batch_seconds not below, and all finite, "
                 f"got {piece_seconds}, {context_seconds} and {batch_seconds}"
             )
         require_chunking(chunking)

@@ -83,7 +83,7 @@ def test_a_result_that_the_journal_does_not_know_is_done_in_a_folder_of_one_syst
 def test_a_folder_of_before_there_were_journals_goes_on(tmp_path) -> None:
     then = {"sha256": "k", "checkpoint": "c.pth", "model": "text of a recipe", "runs": [{"files": 3}]}
     (tmp_path / "record.json").write_text(json.dumps(then))
-    (tmp_path / "x.wav").write_text("")
+    (tmp_path / "x.wav").write_text("sound")
     made_by = {"network": "a"}
     new = RunRecord(tmp_path / "record.json", made_by, settings={}, notes={"sha256": "k"})
     with new.held():
