@@ -21,6 +21,7 @@ LISTS = {
     "extract": "-scp FOLDER", "tokenize": "--tokenize LIST", "decode": "--decode LIST",
     "resynthesise": "--resynthesise LIST", "score": "--score LIST", "continue": "--continue LIST",
 }  # fmt: skip
+MOST_THREADS = 64  # that may be asked for on any machine, to have another's last bits; many more end the process
 GIVEN = ("mixture", "enrolment", "visual", "speaker")  # inputs that can be given one by one
 
 
@@ -65,6 +66,8 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, str | None]:
     """The arguments, and the job that they ask for; None if they only ask what there is."""
     made = parser()
     args = made.parse_args(argv)
+    if empty := [name for name, value in vars(args).items() if value == ""]:
+        made.error(f"--{', --'.join(empty)}: an empty text was given; is a variable of the shell not set?")
     asked = {job: getattr(args, job) for job in LISTS if job != "extract"} | {"extract": args.scp_dir or args.mixture}
     jobs = [job for job, where in asked.items() if where is not None]
     if not jobs and not args.output:
@@ -75,6 +78,8 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, str | None]:
         made.error("-config FILE and --output PATH are needed")
     if args.proc is not None and args.proc < 1 or args.threads < 1:
         made.error("-proc and --threads must be above 0")
+    if args.threads > max(MOST_THREADS, os.cpu_count() or 1):
+        made.error(f"--threads {args.threads} are more than can be started: the machine has {os.cpu_count()} cores")
     if args.mixture and (args.report or args.save_tokens or args.shard != "1/1"):
         made.error("--report, --save-tokens and --shard are for lists")
     if args.report and not args.scp_dir:

@@ -36,10 +36,15 @@ def read_tokens(path: str | os.PathLike) -> np.ndarray:
 def _open(path: str | os.PathLike) -> np.ndarray:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no such array file: {path}")
+    with open(path, "rb") as file:  # of anything else NumPy says how to load it unsafely
+        if file.read(6) != b"\x93NUMPY":
+            raise ValueError(f"{path} is no .npy file, by its first bytes")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(over="ignore"):  # a shape that no file can hold is refused as longer than the file
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a broken file raises almost anything: ValueError, EOFError, SyntaxError ...
-        raise ValueError(f"cannot read {path} as an array of numbers ({error}); .npy files are read") from error
-    if not isinstance(array, np.ndarray) or array.ndim == 0 or array.dtype.kind not in "iufb":
+        said = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"cannot read {path} as an array of numbers ({said}); .npy files are read") from error
+    if array.ndim == 0 or array.dtype.kind not in "iufb":
         raise ValueError(f"{path} holds no array of numbers")
     return array

@@ -163,11 +163,14 @@ def _open(path: str | os.PathLike) -> OneSegment:
     if not os.path.isfile(path):
         raise _not_a_file(path)
     try:
-        file = OneSegment(os.fspath(path))
+        file = OneSegment(os.fsencode(path))  # as bytes: a name need not be UTF-8
     except sf.SoundFileError as error:
         with open(path, "rb") as bare:  # a file that may not be read says so here
-            empty = not bare.read(1)
-        reason = "the file is empty" if empty else str(error).removeprefix(f"Error opening {os.fspath(path)!r}: ")
+            try:
+                empty = not bare.read(1)
+            except OSError as fault:  # of the disk; it does not say of which file
+                raise OSError(fault.errno, fault.strerror, os.fspath(path)) from error
+        reason = "the file is empty" if empty else str(error).removeprefix(f"Error opening {os.fsencode(path)!r}: ")
         raise ValueError(
             f"cannot read {path} as audio ({reason or 'its header is broken'}); wav, flac, ogg and mp3 files are read"
         ) from error
@@ -227,7 +230,7 @@ def _decode(file: OneSegment, path, start: int, length: int | None) -> np.ndarra
     if wanted == 0:  # some forms cannot seek to their end
         return np.zeros((0, file.channels)[: 1 + (file.channels > 1)], dtype=np.float32)
     try:
-        file.seek(start)
+        file.go_to(start)
         wav = file.read(wanted, dtype="float32")
     except sf.SoundFileError as error:
         if (held := decodable(path)) < file.samples:

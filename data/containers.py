@@ -46,6 +46,14 @@ class OneSegment(sf.SoundFile):
     def seekable(self) -> bool:
         return False
 
+    def go_to(self, start: int) -> None:
+        """Move to a sample. What cannot seek (GSM 6.10, G.721 and the like) is decoded up to it, from where it is."""
+        if super().seekable():
+            self.seek(start)
+            return
+        while start and (found := len(self.read(min(start, 1 << 18), dtype="float32"))):
+            start -= found
+
 
 def samples_in(file: sf.SoundFile, path: str | os.PathLike) -> int:
     """How many samples (of each channel) can be read from a file that was just opened.
@@ -98,9 +106,9 @@ _warned: set[str] = set()
 def _decodable(path: str, size: int, changed: int) -> int:
     counted = 0
     for block in (1 << 18, 1 << 10):  # after a fault again from the last whole block on, in small steps up to it
-        with OneSegment(path) as file:
+        with OneSegment(os.fsencode(path)) as file:
             try:
-                file.seek(counted)
+                file.go_to(counted)
                 while found := len(file.read(block, dtype="float32")):
                     counted += found
             except sf.SoundFileError:
@@ -121,7 +129,9 @@ def _check_size(path: str | os.PathLike, file: sf.SoundFile) -> None:
         said, there = int(noted[2]), int(noted[3])
         if any(said in sizes for sizes in _PLACEHOLDERS):
             return
-        width = there / max(frames, 1)
+        if frames == 0:  # a header with nothing behind it
+            raise ValueError(f"{path} is incomplete: its header promises {said} bytes, no sample can be read")
+        width = there / frames
         width = round(width) or width  # bytes of a sample of all channels; compressed forms have fractions
         promised = frames + int((said - there) / width) if noted[1] == "riff" else int(said / width)
     elif file.format == "NIST":

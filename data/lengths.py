@@ -46,8 +46,8 @@ def measure(
     def one(path: str) -> Length | str:
         try:
             _, size, changed = stamped(path)
-            if path in known:
-                before = Length(*known[path])
+            if path in known and len(kept := tuple(known[path])) == len(Length._fields):
+                before = Length(*kept)
                 if (before.size, before.changed) == (size, changed):
                     return before
             found = audio.header(path)

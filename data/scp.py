@@ -209,6 +209,8 @@ def _why_no_file_name(stem: str, suffix: str) -> str | None:
         return "it holds control characters"
     if stem == ".":
         return "it would be a folder"
+    if stem.endswith(".") and not stem.rpartition("/")[2].strip("."):  # what follows would be no ending
+        return "it is dots alone"
     if (
         len(stem) > _LONGEST_NAME // 4
         and max(len(os.fsencode(part)) for part in f"{stem}{suffix}".split("/")) > _LONGEST_NAME

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from utils.files import whole_file
+from utils.files import unwritten, whole_file
 
 # Forms that are written: libsndfile reads each back sample by sample. ogg and mp3 would change what was made.
 WRITABLE = {".wav": "WAV", ".flac": "FLAC", ".aiff": "AIFF", ".aif": "AIFF", ".au": "AU", ".caf": "CAF", ".w64": "W64"}
@@ -58,7 +58,7 @@ def write_parts(
     peak, clips = 0.0, subtype.startswith("PCM")
     with whole_file(path) as temporary:
         try:
-            file = sf.SoundFile(temporary, "w", sample_rate, channels, subtype, format=form)
+            file = sf.SoundFile(os.fsencode(temporary), "w", sample_rate, channels, subtype, format=form)
         except (ValueError, sf.SoundFileError) as error:
             raise ValueError(f"cannot write {path}: {form} of {channels} channels at {sample_rate} Hz, {subtype}, is "
                              f"refused ({error})") from error  # fmt: skip
@@ -70,7 +70,10 @@ def write_parts(
                 if not np.isfinite(part).all():
                     raise ValueError(f"refusing to write {path}: the signal has samples that are not finite")
                 peak = max(peak, float(np.abs(part).max(initial=0.0)))
-                file.write((np.clip(part, -1, 1) if clips else part).T)
+                try:
+                    file.write((np.clip(part, -1, 1) if clips else part).T)
+                except sf.SoundFileError as error:  # it says "System error"
+                    raise unwritten(path, error) from error
     if peak > 1 and clips:
         log.warning("%s: peak %.2f is above full scale and was clipped", path, peak)
 

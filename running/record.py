@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import logging
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,9 +63,13 @@ class RunRecord:
         self.notes = notes
         self.shard = shard
         self.is_shared = is_shared
-        self.before = read_record(path) if path.exists() else None
-        self.lines, self.is_strict = read_journals(path)
+        self._read()
         self._journal: int | None = None
+
+    def _read(self) -> None:
+        self.before = read_record(self.path) if self.path.exists() else None
+        self.lines, self.is_strict = read_journals(self.path)
+        self._seen = _state(self.path)
 
     # -- one run at a time ---------------------------------------------------------------------------------------------
 
@@ -85,9 +91,8 @@ class RunRecord:
                 own = _open_journal(self.path.with_name(name))
                 _lock(own, self.path)
             self._journal = own
-            if self.is_shared:  # what was read before may have changed while this run waited
-                self.before = read_record(self.path) if self.path.exists() else None
-                self.lines, self.is_strict = read_journals(self.path)
+            if self._seen != _state(self.path):  # another run was at work in between
+                self._read()
             yield
         finally:
             self._journal = None
@@ -101,15 +106,16 @@ class RunRecord:
         line = self.lines.get(job.name)
         if line is None and (self.is_strict or not job.files()):
             return False
-        return (line is None or line["by"] == self.by) and all(map(os.path.exists, job.files()))
+        return (line is None or line["by"] == self.by) and all(map(_holds_something, job.files()))
 
     def lengths(self) -> dict[str, Sequence[int]]:
         """file -> what ``running.jobs.measure`` said to keep of it."""
-        return {line["file"]: line["length"] for line in self.lines.values() if "length" in line}
+        return {line["file"]: line["length"] for line in self.lines.values() if _is_length(line)}
 
     def rows(self) -> dict[str, Mapping[str, Any]]:
         """name -> its row, of the results that this system made."""
-        return {name: line["row"] for name, line in self.lines.items() if line["by"] == self.by and "row" in line}
+        mine = {name: line.get("row") for name, line in self.lines.items() if line["by"] == self.by}
+        return {name: row for name, row in mine.items() if isinstance(row, dict)}
 
     # -- keeping it ----------------------------------------------------------------------------------------------------
 
@@ -122,27 +128,19 @@ class RunRecord:
         Raises:
             ValueError: the folder holds results that were made with something else.
         """
-        differing, jobs = self._differing(), list(jobs)
-        if self.is_shared and not differing and any(job.name in self.lines for job in jobs):
-            # The last run was as this one, but these names can be of one before it.
-            differing = (
-                ["run"] if any(self.lines.get(job.name, {}).get("by", self.by) != self.by for job in jobs) else []
+        jobs = list(jobs)
+        differing = self._differing()
+        others = [job for job in jobs if self._is_anothers(job, bool(differing))] if differing or self.is_shared else []
+        may_share = self.is_shared and all((self.before or {}).get(k) == v for k, v in self.made_by.items())
+        if not overwrite and (others or (differing and self.lines and not may_share)):
+            raise ValueError(
+                f"{self.path.parent} holds outputs of another {' and '.join(differing) or 'run'} (see {self.path}): "
+                "choose another folder, or --overwrite"
             )
-        if differing and not overwrite:
-            others = [job for job in jobs if self.lines.get(job.name, {}).get("by") != self.by]
-            is_there = any(os.path.exists(path) for job in others for path in job.files())
-            may_share = self.is_shared and all((self.before or {}).get(k) == v for k, v in self.made_by.items())
-            if is_there or (self.lines and not may_share):
-                raise ValueError(
-                    f"{self.path.parent} holds outputs of another {' and '.join(differing)} (see {self.path}): choose "
-                    "another folder, or --overwrite"
-                )
+        for path in (path for job in others for path in job.files()):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
         if differing:
-            for job in jobs:
-                if self.lines.get(job.name, {}).get("by") != self.by:
-                    for path in job.files():
-                        with contextlib.suppress(FileNotFoundError):
-                            os.unlink(path)
             self._append({"reset": True})  # what no line tells of was made by the system before
             self.is_strict = True
         content = {**self.notes, **self.made_by, "by": self.by, "settings": dict(self.settings)}
@@ -172,6 +170,12 @@ class RunRecord:
         """What a run cost."""
         self._append({"by": self.by, "run": dict(run)})
 
+    def _is_anothers(self, job: Job, differs: bool) -> bool:
+        """Whether results of a job are there that this system did not make."""
+        line = self.lines.get(job.name)
+        is_own = line["by"] == self.by if line else not (differs or self.is_strict)
+        return not is_own and any(map(os.path.exists, job.files()))
+
     def _differing(self) -> list[str]:
         """What the results that are there were made with, and these are not, in words."""
         if self.before is None:
@@ -190,7 +194,14 @@ class RunRecord:
 
     def _append(self, line: Mapping[str, Any]) -> None:
         # One write of a whole line at the end of the file, so that a run that is killed tears the last one at most.
-        os.write(self._journal, (json.dumps(line) + "\n").encode())
+        data = (json.dumps(line) + "\n").encode()
+        try:
+            if os.write(self._journal, data) == len(data):
+                return
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # a part of it was written
+        except OSError as said:
+            error = said
+        raise OSError(error.errno, f"cannot write the journal there: {error.strerror}", str(self.path.parent)) from None
 
 
 def read_record(path: str | os.PathLike) -> dict[str, Any]:
@@ -199,11 +210,37 @@ def read_record(path: str | os.PathLike) -> dict[str, Any]:
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not valid JSON: {error}. Restore it, or remove it if all that lies beside it was made as now"
+        ) from error
     if not isinstance(record, dict):
         raise ValueError(f"{path} is not a record of a run: a JSON object is expected")
+    if not isinstance(record.get("settings", {}), dict) or not isinstance(record.get("runs", []), list):
+        raise ValueError(f"{path} is not a record of a run: its settings are no object, or its runs no list")
     return record
+
+
+def _state(record: Path) -> list[tuple[str, int, int]]:
+    """Stands for what a record and its journals hold."""
+    found = [(path.name, path.stat()) for path in (*record.parent.glob(f"journal.{record.stem}*.jsonl"), record)
+             if path.exists()]  # fmt: skip
+    return sorted((name, status.st_size, status.st_mtime_ns) for name, status in found if status.st_size)
+
+
+def _is_length(line: Mapping[str, Any]) -> bool:
+    """Whether a line of a journal tells the length of a file, as ``data.lengths`` gave it."""
+    length = line.get("length")
+    return isinstance(line.get("file"), str) and isinstance(length, list) and set(map(type, length)) == {int}
+
+
+def _holds_something(path: str) -> bool:
+    """Whether a file is there that is not empty. A folder in its place is no result."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def read_runs(record: Path) -> list[dict[str, Any]]:
@@ -213,7 +250,8 @@ def read_runs(record: Path) -> list[dict[str, Any]]:
         ValueError: the file is not a record.
     """
     content = read_record(record)
-    return [*content.get("runs", []), *(line["run"] for line in _lines(record) if _is_run_of(line, content.get("by")))]
+    runs = [*content.get("runs", []), *(line["run"] for line in _lines(record) if _is_run_of(line, content.get("by")))]
+    return [run for run in runs if isinstance(run, dict)]
 
 
 def _is_run_of(line: Mapping[str, Any], by: str | None) -> bool:
@@ -226,7 +264,7 @@ def read_journals(record: Path) -> tuple[dict[str, dict[str, Any]], bool]:
     is_strict = False
     for line in _lines(record):
         is_strict = is_strict or "reset" in line
-        if "name" in line and "by" in line:
+        if isinstance(line.get("name"), str) and isinstance(line.get("by"), str):
             named[line["name"]] = line
     return named, is_strict
 
@@ -236,7 +274,7 @@ def _lines(record: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(record.parent.glob(f"journal.{record.stem}*.jsonl")):
         with open(path, encoding="utf-8", errors="replace") as file:
             for text in file:
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(ValueError, RecursionError):
                     line = json.loads(text)
                     if isinstance(line, dict):
                         yield line

@@ -24,7 +24,7 @@ from running.record import RunRecord, read_record
 from running.shard import WHOLE, Shard
 from running.work import Outcome, Setup, settle, start, worker
 from utils.distributed import process_devices
-from utils.files import file_digest, write_text
+from utils.files import file_digest, require_writable_folder, write_text
 from utils.machine import device_name
 from utils.precision import AUTO, resolve_precision
 from utils.recipe import Recipe
@@ -67,6 +67,7 @@ def run_list(setup: Setup, where: str | os.PathLike, output: Path, options: Opti
     """
     if not os.path.exists(where):
         raise FileNotFoundError(f"no such {'folder of lists' if setup.job == 'extract' else 'list'}: {where}")
+    require_writable_folder(output)
     recipe = setup.recipe()
     program = load_program(recipe, setup.job, setup.checkpoint)
     jobs, problems = list_jobs(program, where, output, given=options.given, optional=options.optional)
@@ -94,6 +95,7 @@ def run_one(setup: Setup, output: Path, options: Options) -> int:
         ValueError, OSError: as ``run_list``.
     """
     require_writable_form(output)
+    require_writable_folder(output.parent)
     program = load_program(setup.recipe(), setup.job, setup.checkpoint)
     jobs = [one_job(program, options.given, output)]
     require_no_input_is_output(jobs, program.inputs)

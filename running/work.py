@@ -120,7 +120,10 @@ def do_group(program: Program, group: Group) -> Outcome:
 def _naming_its_file(error: BaseException, job: Job) -> str:
     """What a program says of an item, of whose files it knows nothing."""
     said, files = describe(error), list(job.inputs.values())
-    return said if any(file in said for file in files) else f"{files[0]}: {said}"
+    if any(file in said for file in files):
+        return said
+    at = {file: place for role, file in job.inputs.items() if (place := said.find(role)) >= 0}
+    return f"{min(at, key=at.get, default=files[0])}: {said}"  # of the input that is spoken of first
 
 
 def read_item(program: Program, job: Job) -> Item:

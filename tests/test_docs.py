@@ -138,7 +138,7 @@ def at_toy_size(name: str, arguments: list[str]) -> list[str]:
 
 def extracted(folder: Path) -> None:
     """What the pages that begin with an evaluation take as there."""
-    (command,) = [c for c in commands("docs/use.md") if "-scp public/libri2mix_test" in c]
+    (command,) = [c for c in commands("docs/use.md") if "--output out -gpus" in c]
     name, arguments = program(command)
     assert call(name, *at_toy_size(name, arguments), cwd=folder).returncode == 0
 

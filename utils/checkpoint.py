@@ -11,6 +11,7 @@ import torch
 from utils.errors import first_few
 from utils.files import whole_file
 from utils.safe_load import load_torch
+from utils.tensor_files import as_tensors
 
 FORMAT = "tse-checkpoint"
 VERSION = 1
@@ -35,13 +36,21 @@ def load(path: str | os.PathLike, *, stand_ins: Sequence[str] = ()) -> dict[str,
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is broken, holds more than tensors and plain values, or is of a later version.
+        ValueError: it is broken, holds more than tensors and plain values, or is of a later version; one of this
+            project has no tensors under ``model``.
     """
     content = load_torch(path, stand_ins=stand_ins)
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
-    if content.get("format") == FORMAT and content["version"] > VERSION:
-        raise ValueError(f"{path} is of version {content['version']}, this program reads up to {VERSION}: update it")
+    if content.get("format") == FORMAT:
+        version = content.get("version")
+        if not isinstance(version, int):
+            raise ValueError(f"{path} is a broken checkpoint: its version is {version!r}")
+        if version > VERSION:
+            raise ValueError(f"{path} is of version {version}, this program reads up to {VERSION}: update it")
+        as_tensors(content.get("model"), path)
+        if wrong := [key for key in ("frozen", "settings") if not isinstance(content.get(key, {}), dict)]:
+            raise ValueError(f"{path} is a broken checkpoint: {' and '.join(wrong)} must be a mapping")
     return content
 
 
@@ -67,8 +76,8 @@ def load_tensors(
     """Load flat tensors into named modules, strictly.
 
     Raises:
-        ValueError: names that are missing or unexpected, shapes that differ, or values that are not finite; the first
-            of each are listed.
+        ValueError: names that are missing or unexpected, shapes or kinds of values that differ, or values that are not
+            finite; the first of each are listed.
     """
     needed = flatten({name: module.state_dict() for name, module in modules.items()})
     problems = []
@@ -85,6 +94,12 @@ def load_tensors(
     ]
     if differing:
         problems.append(f"{len(differing)} of another shape: {first_few(differing)}")
+    if others := [
+        f"{name} ({_kind(tensors[name])})"
+        for name in sorted(needed.keys() & tensors.keys())
+        if _kind(tensors[name]) != _kind(needed[name])
+    ]:
+        problems.append(f"{len(others)} of another kind: {first_few(others)}")
     if problems:
         raise ValueError(f"the tensors of {source} do not fit the recipe; " + "; ".join(problems))
     floats = [name for name in sorted(needed) if tensors[name].is_floating_point()]
@@ -121,6 +136,15 @@ def require_same(
             f"{source} was trained with something else than this recipe names: {'; '.join(problems)} "
             "(a long value is the SHA-256 of frozen weights)"
         )
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    """What a tensor must share with the one that takes its values; the number of bits may differ."""
+    if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
+        return "without values" if tensor.is_meta else "quantised" if tensor.is_quantized else str(tensor.layout)
+    if tensor.dtype == torch.bool:
+        return "truth values"
+    return "complex" if tensor.is_complex() else "floating" if tensor.is_floating_point() else "whole numbers"
 
 
 def _is_list(value: object) -> bool:

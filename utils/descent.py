@@ -128,8 +128,10 @@ class Descent:
         """Sum the gradients over all processes, and divide them by all counts."""
         if distributed.world_size() == 1:
             if len(counts) > 1:
-                gradients = [p.grad for p in parameters if p.grad is not None]
-                torch._foreach_mul_(gradients, first / _at_least_one(sum(counts)))
+                share = first / _at_least_one(sum(counts))
+                for p in parameters:
+                    if p.grad is not None:
+                        p.grad.mul_(share)
             return
         total = distributed.sum_over_processes(_as_tensor(sum(counts), self.device))
         unused = [p.grad is None for p in parameters]
@@ -144,10 +146,8 @@ class Descent:
                 f"{sum(unused)} of {len(unused)} parameters of the optimizer {name} have no gradient: a task in which "
                 "that may happen says leaves_unused = True"
             )
-        gradients = [p.grad for p in parameters]
-        if gradients:
-            torch._foreach_mul_(gradients, first / total.clamp(min=1))
-            distributed.sum_all_over_processes(gradients)
+        share = first / total.clamp(min=1)
+        distributed.sum_all_over_processes([p.grad.mul_(share) for p in parameters])
 
     def _descend(self, name: str, averages: Averages) -> None:
         optimizer = self.optimizers[name]

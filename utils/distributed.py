@@ -15,6 +15,7 @@ from utils.machine import available_cores
 
 # A process that waits for another one (which writes a checkpoint, say) gives up after this time.
 TIMEOUT = timedelta(minutes=30)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 # Values that are sent together.
 PART = 2**23
 # The group in which hosts talk to each other without their devices; None: the usual one.
@@ -109,11 +110,10 @@ def average_running_statistics(modules: Mapping[str, nn.Module]) -> None:
             statistic
             for module in modules.values()
             for part in module.modules()
-            if isinstance(part, nn.modules.batchnorm._NormBase) and part.training and part.running_mean is not None
+            if isinstance(part, NORMS) and part.training and part.running_mean is not None
             for statistic in (part.running_mean, part.running_var)
         ]
-        torch._foreach_div_(found, world_size()) if found else None
-        sum_all_over_processes(found)
+        sum_all_over_processes([statistic.div_(world_size()) for statistic in found])
 
 
 @torch.no_grad()
@@ -174,6 +174,8 @@ def parse_devices(gpus: object) -> list[torch.device]:
             device = torch.device("cuda", int(entry)) if number else torch.device(str(entry))
         except RuntimeError:
             raise ValueError(f"gpus: {entry!r} is not a device; use numbers, cuda:0, cpu or auto") from None
+        if device.type not in ("cpu", "cuda"):
+            raise ValueError(f"gpus: {entry!r} is no device that is supported; use numbers, cuda:0, cpu or auto")
         if device.type == "cuda":
             device = torch.device("cuda", device.index or 0)
             if device.index >= torch.cuda.device_count():

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,17 +34,19 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     libraries look at that. What killed runs left in the folder is removed.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or its disk is full; it names ``path``.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path.parent)
-    temporary, held = _new_temporary(path)
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        temporary, held = _new_temporary(path)
     try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)  # the new name must survive a power cut too
+        with _naming(path, temporary):
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)  # the new name must survive a power cut too
     finally:
         temporary.unlink(missing_ok=True)
         os.close(held)
@@ -52,6 +55,22 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
 def text_digest(text: str) -> str:
     """SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def require_writable_folder(path: str | os.PathLike) -> None:
+    """Tell early whether files can be made in a folder, which need not be there yet.
+
+    Raises:
+        ValueError: it, or what is to hold it, is no folder, or cannot be written.
+    """
+    place = Path(path).absolute()
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        what = f"a link to {os.readlink(place)}, which is not there" if not place.exists() else "no folder"
+        raise ValueError(f"nothing can be written to {path}: {place} is {what}; name another folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"nothing can be written to {path}: {place} is read-only; name another folder")
 
 
 def file_digest(path: str | os.PathLike) -> str:
@@ -69,7 +88,10 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
     """Write an array as a ``.npy`` file."""
     with whole_file(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array)
+        try:
+            np.save(file, array)
+        except OSError as error:
+            raise unwritten(path, error) from error
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
@@ -112,6 +134,24 @@ def portable(path: str | os.PathLike, folder: str | os.PathLike) -> str:
         if inside.is_relative_to(outside):
             return str(inside.relative_to(outside))
     return os.path.abspath(path)
+
+
+def unwritten(path: str | os.PathLike, error: Exception) -> OSError:
+    """The error for a file that a library could not write, which says no more than that."""
+    free = shutil.disk_usage(Path(path).parent).free
+    return OSError(f"cannot write {path} ({error}); {free} bytes are free on its disk")
+
+
+@contextlib.contextmanager
+def _naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Name ``path`` in what the system says of the temporary file, or of no file."""
+    try:
+        yield
+    except OSError as error:
+        of_another = error.filename is not None and error.filename != str(temporary) and temporary is not None
+        if error.errno is None or of_another:
+            raise
+        raise OSError(error.errno, f"cannot write it: {error.strerror}", str(path)) from error
 
 
 def _new_temporary(path: Path) -> tuple[Path, int]:

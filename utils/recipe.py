@@ -194,6 +194,9 @@ class _NamingLoader(Loader):
             raise
         except (TypeError, ValueError, ImportError, OSError, YAMLError) as error:
             raise _Refusal(self._names.get(id(node), "recipe"), error) from error
+        except (ArithmeticError, AssertionError, RuntimeError, MemoryError) as error:  # of libraries, of a size say
+            said = ValueError(f"cannot be built of these values ({type(error).__name__}: {_message(error)})")
+            raise _Refusal(self._names.get(id(node), "recipe"), said) from error
         except Exception as error:
             error.add_note(f"while building {self._names.get(id(node), 'recipe')} of the recipe")
             raise

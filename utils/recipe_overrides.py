@@ -22,7 +22,9 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         try:
             changes[key.strip()] = YAML().load(value)
         except YAMLError as error:
-            raise ValueError(f"override {key.strip()}: {value!r} is not YAML: {error}") from error
+            raise ValueError(
+                f"override {key.strip()}: {value!r} is not YAML: {' '.join(str(error).split())}"
+            ) from error
     return changes
 
 

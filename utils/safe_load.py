@@ -73,6 +73,8 @@ def load_torch(path: str | os.PathLike, *, stand_ins: Sequence[str] = (), mmap: 
         raise FileNotFoundError(f"no such file: {path}")
     with open(path, "rb") as file:  # a folder, or a file one may not read, is an OSError that says so
         head = file.read(16)
+    if head and not head.strip(b"\0"):  # torch takes zeros for a .tar archive
+        raise ValueError(_broken(path, head, "zeros"))
     mmap = mmap and head.startswith(b"PK\x03\x04")
     classes = [(type("StandIn", (Inert,), {"name": name}), name) for name in stand_ins]
     try:

@@ -19,7 +19,7 @@ from utils.descent import Descent
 from utils.errors import USER_ERRORS, Diverged, describe
 from utils.folder_lock import folder_lock
 from utils.logging import NoLog, RunLog
-from utils.precision import autocast, require_known
+from utils.precision import autocast, require_known, resolve_precision
 from utils.progress import Averages, StopRequest
 from utils.run_state import RunState
 from utils.schedule import Schedule
@@ -193,6 +193,7 @@ class _Run:
             settings.schedule,
             recipe=recipe,
             steps_per_epoch=train_data.steps_per_epoch,
+            precision=resolve_precision(settings.precision, device),
         )
         self.progress = self.state.progress
         for schedule in self.state.schedules.values():

@@ -46,6 +46,11 @@ class TSELM(nn.Module):
         mix_continuous: bool = False,
     ):
         super().__init__()
+        sizes = dict(num_codebooks=num_codebooks, vocab_size=vocab_size, embedding_dim=embedding_dim, d_model=d_model)
+        sizes |= dict(fusion_layers=fusion_layers, fusion_heads=fusion_heads, fusion_ffn=fusion_ffn)
+        sizes |= dict(num_heads=num_heads, num_layers=num_layers, lm_ffn=lm_ffn, max_frames=max_frames)
+        if wrong := [f"{name} {size}" for name, size in sizes.items() if size < 1]:
+            raise ValueError(f"sizes must be above 0, got {', '.join(wrong)}")
         for heads, width in ((fusion_heads, embedding_dim), (num_heads, d_model)):
             if width % heads:
                 raise ValueError(f"the number of heads must divide the width, got {heads} heads and width {width}")

@@ -18,6 +18,7 @@ from data.extraction import OnTheFlyMixtures
 from tests.toy import run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "rows"),
     [
@@ -48,6 +49,7 @@ def test_a_benchmark_runs_at_toy_size(capsys, name: str, options: tuple, rows: t
         )
 
 
+@pytest.mark.slow
 def test_memory_is_measured_for_each_length(capsys) -> None:
     threads = torch.get_num_threads()
     try:

@@ -83,7 +83,7 @@ def test_a_result_that_the_journal_does_not_know_is_done_in_a_folder_of_one_syst
 def test_a_folder_of_before_there_were_journals_goes_on(tmp_path) -> None:
     then = {"sha256": "k", "checkpoint": "c.pth", "model": "text of a recipe", "runs": [{"files": 3}]}
     (tmp_path / "record.json").write_text(json.dumps(then))
-    (tmp_path / "x.wav").write_text("")
+    (tmp_path / "x.wav").write_text("sound")
     made_by = {"network": "a"}
     new = RunRecord(tmp_path / "record.json", made_by, settings={}, notes={"sha256": "k"})
     with new.held():
@@ -156,6 +156,17 @@ def test_a_run_that_changes_nothing_of_the_record_does_not_write_it(tmp_path) ->
     before = (tmp_path / "record.json").stat().st_mtime_ns
     make(tmp_path, record(tmp_path), "y")
     assert (tmp_path / "record.json").stat().st_mtime_ns == before
+
+
+def test_what_another_run_did_after_this_one_looked_is_seen(tmp_path) -> None:
+    early = record(tmp_path, "b")
+    make(tmp_path, record(tmp_path), "x")
+    with pytest.raises(ValueError, match="another network"):
+        make(tmp_path, early, "x")
+    late = record(tmp_path)
+    make(tmp_path, record(tmp_path), "y")
+    with late.held():
+        assert late.is_done(job(tmp_path, "y")) and "y" in late.lines
 
 
 def test_rows_are_kept_in_the_journal(tmp_path) -> None:

@@ -84,17 +84,20 @@ def report_parent_and_wait(device: torch.device, folder: str) -> int:
     return 0
 
 
+@pytest.mark.slow
 def test_processes_see_each_other(tmp_path) -> None:
     assert launch.launch([torch.device("cpu")] * 3, add_ranks, str(tmp_path)) == 0
     assert [(tmp_path / str(r)).read_text() for r in range(3)] == ["6.0 from 0"] * 3
 
 
+@pytest.mark.slow
 def test_when_one_fails_the_others_do_not_hang(tmp_path) -> None:
     since = time.time()
     assert launch.launch([torch.device("cpu")] * 2, fail_in_one, str(tmp_path)) == 3
     assert time.time() - since < 120
 
 
+@pytest.mark.slow
 def test_who_was_asked_to_stop_may_still_be_saving_when_others_have_left(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(launch, "GRACE", 0.1)
     assert launch.launch([torch.device("cpu")] * 2, stop_one_after_the_other, str(tmp_path)) == STOPPED

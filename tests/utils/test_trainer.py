@@ -310,6 +310,14 @@ def test_mixed_precision_trains_and_continues(tmp_path, precision: str) -> None:
     assert not same(whole.net, fit(tmp_path / "fp32").net)
 
 
+def test_a_run_that_goes_on_in_another_precision_says_so(tmp_path, caplog) -> None:
+    """``auto`` is another one on another kind of machine."""
+    fit(tmp_path, precision="bf16", stop=StopAfter(4))
+    with caplog.at_level("WARNING", logger="utils.run_state"):
+        fit(tmp_path, precision="fp32")
+    assert "until now it was trained in bf16, from here on in fp32" in caplog.text
+
+
 def test_the_gradient_is_clipped(tmp_path) -> None:
     """With plain descent a step is rate times gradient, so its length shows the clipping."""
 
