@@ -62,8 +62,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--compare needs two folders or more")
     if not args.compare and not (args.scp_dir and args.output):
         parser.error("give -scp and --output, or --compare")
-    if args.proc is not None and args.proc < 1 or args.length_tolerance < 0:
-        parser.error("-proc must be above 0, and --length-tolerance not below")
+    if args.proc is not None and args.proc < 1 or not 0 <= args.length_tolerance < float("inf"):
+        parser.error("-proc must be above 0, and --length-tolerance a number that is not below")
     return args
 
 
