@@ -367,7 +367,7 @@ def test_a_metric_that_cannot_run_is_a_row_that_says_why(lists: Path, outputs: P
     [
         (("--metrics", "stoy"), "no such metric: stoy"),
         (("-scp", "/nowhere"), "no such folder of lists: /nowhere"),
-        (("--output", "/nowhere"), "no such folder of extracted files: /nowhere"),
+        (("--output", "/nowhere"), "no such folder of outputs: /nowhere"),
         (("--examples-by", "nothing", "--metrics", "stoi"), "nothing"),
     ],
 )
