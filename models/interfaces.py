@@ -101,6 +101,14 @@ class Program(Protocol):
         """Plain values that whoever reads the results may want to know."""
         ...
 
+    def check_record(self, record: Mapping[str, Any]) -> None:
+        """Look at the record beside the tokens or arrays that this is given: digests and facts of what made them.
+
+        Raises:
+            ValueError: they are not of what this reads, however well their shapes fit.
+        """
+        ...
+
     def load_checkpoint(self, path: str) -> None: ...
 
     def outputs(self, item: Item) -> Sequence[str]:

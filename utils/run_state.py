@@ -156,7 +156,10 @@ class RunState:
         """Take over the weights of the networks that a checkpoint holds; the others keep their initial ones."""
         saved, networks = checkpoint.load(path), self.task.networks()
         is_ours = saved.get("format") == checkpoint.FORMAT
-        tensors = self.task.adopt(dict(saved["model"]) if is_ours else checkpoint.find_tensors(saved))
+        try:
+            tensors = self.task.adopt(dict(saved["model"]) if is_ours else checkpoint.find_tensors(saved))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         tensors = {name: x for name, x in tensors.items() if name.split(".")[0] in networks}
         held = {name: networks[name] for name in networks if any(key.startswith(f"{name}.") for key in tensors)}
         if not held:
