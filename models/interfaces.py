@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from modules.frames import FrameGrid
+
 # ---- what is run -----------------------------------------------------------------------------------------------------
 
 KINDS = ("audio", "array", "tokens", "text", "row")
@@ -151,6 +153,19 @@ class Tokenizer(TokenFormat, Protocol):
 
     def digest(self) -> str:
         """SHA-256 of all that the tokens of a signal follow from."""
+        ...
+
+
+class FeatureTokenizer(Tokenizer, Protocol):
+    """A tokenizer that quantises features, one tensor for each codebook, and shows them."""
+
+    grid: FrameGrid
+    dim: int  # D of the features
+    quantizer: Callable[[Sequence[torch.Tensor]], torch.Tensor]  # K features [B, N, D] -> tokens [B, N, K]
+    precision: str
+
+    def features(self, wav: torch.Tensor, lengths: torch.Tensor | None = None, **hints: object) -> list[torch.Tensor]:
+        """wav [B, T] -> K features [B, N, D]; ``hints`` are ``kept`` and ``repeats_from``, see ``models.wavlm``."""
         ...
 
 

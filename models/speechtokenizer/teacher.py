@@ -113,7 +113,7 @@ def feature_facts(layer: str | int, sample_rate: int, hop_length: int) -> dict[s
 
 def load_teacher(
     *,
-    teacher_path: str | None,
+    teacher_path: str | os.PathLike | None,
     teacher_layer: str | int,
     architecture: Architecture,
     is_needed: bool = True,

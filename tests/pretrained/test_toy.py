@@ -18,7 +18,7 @@ from models.interfaces import TargetExtractor
 from models.kmeans.files import read_kmeans, write_kmeans, write_released_kmeans
 from models.unit_hifigan.export import write_released
 from models.unit_hifigan.files import read_vocoder
-from pretrained.toy.card import weights
+from pretrained.cards import weights
 from pretrained.toy.make import enrolments_of_interferers
 from tests.toy import ROOT
 from utils.files import file_digest
