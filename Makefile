@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: venv venv-eval demo toy test test-fast lint
+.PHONY: venv venv-eval demo toy codec test test-fast lint
 venv: .venv/done
 venv-eval: .venv/done-eval
 
@@ -32,3 +32,6 @@ demo: venv-eval
 
 toy: venv-eval
 	$(BIN)/python -m pretrained.toy.make
+
+codec: venv-eval
+	$(BIN)/python -m pretrained.speechtokenizer.make

@@ -15,22 +15,19 @@ from utils.recipe import Recipe
 def main(argv: list[str] | None = None) -> int:
     options = parser(__doc__)
     options.add_argument("--seconds", type=float, default=12.0, help="of the mixture (%(default)s)")
-    options.add_argument("--piece_seconds", type=float, default=12.0, help="of aligned chunking (%(default)s)")
+    options.add_argument(
+        "--piece_seconds", type=float, nargs="+", default=[2.0, 8.0, 12.0], help="of aligned chunking (%(default)s)"
+    )
     options.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds this, as bf16")
     args = options.parse_args(argv)
     device = prepare(args)
     peaks = {"fp32": matmul_peak(device), "bf16": matmul_peak(device, torch.bfloat16)}
     mixture, enrolment = speech(2, round(16000 * args.seconds)).to(device).split(1)
-    longer = f"piece_seconds={args.piece_seconds}"
-    variants = {
-        "published chunking, fp32": ["chunking=published"],
-        "aligned, 2 s pieces, fp32": [],
-        f"aligned, {args.piece_seconds:g} s pieces, fp32": [longer],
-        f"aligned, {args.piece_seconds:g} s pieces, bf16": [
-            longer,
-            "tokenizer_precision=bf16",
-            "inference_precision=bf16",
-        ],
+    low = ["tokenizer_precision=bf16", "inference_precision=bf16"]
+    variants = {"published chunking, fp32": ["chunking=published"]}
+    variants |= {f"aligned, {piece:g} s pieces, fp32": [f"piece_seconds={piece}"] for piece in args.piece_seconds}
+    variants |= {
+        f"aligned, {piece:g} s pieces, bf16": [f"piece_seconds={piece}", *low] for piece in args.piece_seconds[-1:]
     }
     variants = {name: keys for name, keys in variants.items() if args.only in name}
     rows, notes, goes = [], [], []

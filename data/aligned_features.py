@@ -42,13 +42,14 @@ class FeatureCrops(Dataset):
         features: the folder, None without one.
         dim: S, which all features must have.
         facts: what the record of the folder must say.
+        are_needed: without features is an error.
         seed: of order and places.
         limit: only so many utterances, evenly spread over the list; None: all.
 
     Raises:
         FileNotFoundError: a list, folder or file is missing.
-        ValueError: the features are not what is expected; or they do not fit their audio, which is named with both
-            numbers of frames.
+        ValueError: the features are not what is expected, or there are none; or they do not fit their audio, which is
+            named with both numbers of frames.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class FeatureCrops(Dataset):
         features: str | os.PathLike | None = None,
         dim: int | None = None,
         facts: Mapping[str, Any] | None = None,
+        are_needed: bool = False,
         seed: int = 0,
         limit: int | None = None,
     ):
@@ -72,6 +74,11 @@ class FeatureCrops(Dataset):
         pairs, self.is_public = read_feature_list(utterances)
         if features is not None and self.is_public:
             raise ValueError(f"{utterances} names features itself: leave out the folder {features}")
+        if are_needed and features is None and not self.is_public:
+            raise ValueError(
+                "distill_weight is above 0, so there must be a teacher: teacher_path, the folder of one, or its "
+                "features, train_features and valid_features"
+            )
         if features is not None:
             _require_record(Path(features), facts or {})
             pairs = {name: (path, output_path(features, name, ".npy")) for name, (path, _) in pairs.items()}
@@ -100,6 +107,10 @@ class FeatureCrops(Dataset):
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def name(self, key: tuple[int, int] | int) -> str:
+        """The file of an item."""
+        return str(self.pairs[place(key, len(self.pairs), seed=self.seed)[0]][0])
 
     def __getitem__(self, key: tuple[int, int] | int) -> dict[str, torch.Tensor]:
         """An item.
@@ -199,7 +210,16 @@ def _open(file: Path) -> np.ndarray:
     return stored
 
 
-def _require_record(folder: Path, facts: Mapping[str, Any]) -> None:
+def read_record(features: str | os.PathLike | None) -> dict[str, Any] | None:
+    """What a folder of features says that they are; None of no folder.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no record in it.
+        ValueError: the record is none.
+    """
+    if features is None:
+        return None
+    folder = Path(features)
     how = "make them with: python -m models.speechtokenizer.teacher_features LIST --output DIR --config_path RECIPE"
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder of features: {folder}; {how}")
@@ -207,10 +227,15 @@ def _require_record(folder: Path, facts: Mapping[str, Any]) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {RECORD}, which says what its features are; {how}")
     try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} does not say what the features are ({describe(error)}); {how}") from error
+
+
+def _require_record(folder: Path, facts: Mapping[str, Any]) -> None:
+    found = read_record(folder)
     if differing := [f"{k} {found.get(k)} there, {v} in the recipe" for k, v in facts.items() if found.get(k) != v]:
         raise ValueError(
-            f"the features of {folder} are not those that the recipe is for: {'; '.join(differing)}; {how}"
+            f"the features of {folder} are not those that the recipe is for: {'; '.join(differing)}; make them with: "
+            "python -m models.speechtokenizer.teacher_features LIST --output DIR --config_path RECIPE"
         )

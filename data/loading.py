@@ -71,6 +71,12 @@ class TrainBatches:
             )
         return self.batch_size // parts
 
+    def names(self, epoch: int, step: int) -> list[str]:
+        """What the items of a step are called, of a data set that has ``name`` of a key; else nothing."""
+        name = getattr(self.dataset, "name", None)
+        first = step * self.batch_size
+        return [name((epoch, first + i)) for i in range(self.batch_size)] if name else []
+
     def epoch(
         self, epoch: int, *, first_step: int = 0, rank: int = 0, world_size: int = 1, accumulate: int = 1
     ) -> Iterator[Any]:

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from modules.frames import FrameGrid
+
 # ---- what is run -----------------------------------------------------------------------------------------------------
 
 KINDS = ("audio", "array", "tokens", "text", "row")
@@ -101,6 +103,14 @@ class Program(Protocol):
         """Plain values that whoever reads the results may want to know."""
         ...
 
+    def check_record(self, record: Mapping[str, Any]) -> None:
+        """Look at the record beside the tokens or arrays that this is given: digests and facts of what made them.
+
+        Raises:
+            ValueError: they are not of what this reads, however well their shapes fit.
+        """
+        ...
+
     def load_checkpoint(self, path: str) -> None: ...
 
     def outputs(self, item: Item) -> Sequence[str]:
@@ -143,6 +153,19 @@ class Tokenizer(TokenFormat, Protocol):
 
     def digest(self) -> str:
         """SHA-256 of all that the tokens of a signal follow from."""
+        ...
+
+
+class FeatureTokenizer(Tokenizer, Protocol):
+    """A tokenizer that quantises features, one tensor for each codebook, and shows them."""
+
+    grid: FrameGrid
+    dim: int  # D of the features
+    quantizer: Callable[[Sequence[torch.Tensor]], torch.Tensor]  # K features [B, N, D] -> tokens [B, N, K]
+    precision: str
+
+    def features(self, wav: torch.Tensor, lengths: torch.Tensor | None = None, **hints: object) -> list[torch.Tensor]:
+        """wav [B, T] -> K features [B, N, D]; ``hints`` are ``kept`` and ``repeats_from``, see ``models.wavlm``."""
         ...
 
 

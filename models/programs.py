@@ -66,6 +66,9 @@ class SystemProgram:
     def facts(self) -> Mapping[str, Any]:
         return {}
 
+    def check_record(self, record: Mapping[str, Any]) -> None:
+        """Any inputs will do."""
+
     def outputs(self, item: Item) -> Sequence[str]:
         return (item.name,)
 
@@ -142,6 +145,9 @@ class Decode(SystemProgram):
     def facts(self) -> Mapping[str, Any]:
         return {"sample_rate": self.vocoder.sample_rate}
 
+    def check_record(self, record: Mapping[str, Any]) -> None:
+        require_same_tokens(record, self.vocoder)
+
     def __call__(self, items: Sequence[Item]) -> Sequence[Mapping[str, Any]]:
         checked = [as_tokens(item["tokens"], self.vocoder) for item in items]
         return [{"audio": decoded(self.vocoder, tokens)} for tokens in checked]
@@ -211,6 +217,14 @@ def token_facts(tokenizer: Tokenizer) -> dict[str, Any]:
         "codebooks": list(tokenizer.codebook_names),
         "vocab_size": tokenizer.vocab_size,
     }
+
+
+def require_same_tokens(record: Mapping[str, Any], consumer: TokenFormat) -> None:
+    """Raise a ValueError if tokens with this record are of another kind than those that are read."""
+    names = ("sample_rate", "hop_length", "vocab_size")
+    if differing := [n for n in names if n in record and record[n] != getattr(consumer, n)]:
+        facts = ", ".join(f"{n} {record[n]} there, {getattr(consumer, n)} here" for n in differing)
+        raise ValueError(f"the tokens are of another kind: {facts}")
 
 
 def as_tokens(array: np.ndarray, consumer: TokenFormat) -> torch.Tensor:

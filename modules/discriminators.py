@@ -57,7 +57,7 @@ class Discriminators(HifiganDiscriminator):
         if not 0 <= scales <= SCALES or any(period < 1 for period in periods) or not is_any:
             raise ValueError(
                 f"discriminators need periods above 0 and 0 to {SCALES} scales, and one of either at least, or of "
-                f"spectrograms; got periods {list(periods)}, {scales} scales and FFTs of {list(stft_sizes)} samples"
+                f"spectrograms; got FFTs of {list(stft_sizes)} samples, periods {list(periods)} and {scales} scales"
             )
         super().__init__()
         if tuple(periods) != PERIODS:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -29,6 +31,19 @@ class Frozen(nn.Module):
     def digest(self) -> str:
         """SHA-256 of all parameters and buffers that are saved: which weights these are."""
         return tensor_digest(self.state_dict())
+
+
+@contextlib.contextmanager
+def without_gradients(network: nn.Module) -> Iterator[None]:
+    """Within this context the network's parameters are constants to what is computed: no work for their gradients."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def tensor_digest(tensors: dict[str, torch.Tensor]) -> str:

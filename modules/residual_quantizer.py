@@ -132,8 +132,12 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def update(
-        self, *, seed: int, sum_over_processes: Callable[[torch.Tensor], torch.Tensor] = lambda values: values
-    ) -> None:
+        self,
+        *,
+        seed: int,
+        sum_over_processes: Callable[[torch.Tensor], torch.Tensor] = lambda values: values,
+        taken: torch.Tensor | bool = True,
+    ) -> torch.Tensor:
         """Take all latents that were seen since the last call, in all processes, into the codebooks.
 
         Where some of them are not finite, the codebooks stay as they are.
@@ -142,6 +146,10 @@ class ResidualQuantizer(nn.Module):
             seed: of the residuals that dead codes begin on; it must differ from step to step, and not between
                 processes.
             sum_over_processes: gives the sum of every process's tensor, in every process.
+            taken: a bool; if it is False, the latents are dropped: the optimizer's step was not taken either.
+
+        Returns:
+            How many frames had each code, [K, V].
         """
         seen, self._seen = self._seen, []
         dim = self.embed.shape[2]
@@ -164,9 +172,10 @@ class ResidualQuantizer(nn.Module):
             embed = torch.where(dead[..., None], drawn, embed)
             size = torch.where(dead, mean, size)
             average = torch.where(dead[..., None], drawn * mean[..., None], average)
-        is_sound = sums.isfinite().all() & (counts.sum() > 0)
+        is_sound = sums.isfinite().all() & (counts.sum() > 0) & taken
         for buffer, value in ((self.cluster_size, size), (self.embed_avg, average), (self.embed, embed)):
             buffer.copy_(torch.where(is_sound, value, buffer))
+        return counts
 
     def _statistics(self, x: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Of frames [n, D] with tokens [n, K]: how many each code has, [K, V], and their residuals' sum, [K, V, D]."""

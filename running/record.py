@@ -63,9 +63,13 @@ class RunRecord:
         self.notes = notes
         self.shard = shard
         self.is_shared = is_shared
-        self.before = read_record(path) if path.exists() else None
-        self.lines, self.is_strict = read_journals(path)
+        self._read()
         self._journal: int | None = None
+
+    def _read(self) -> None:
+        self.before = read_record(self.path) if self.path.exists() else None
+        self.lines, self.is_strict = read_journals(self.path)
+        self._seen = _state(self.path)
 
     # -- one run at a time ---------------------------------------------------------------------------------------------
 
@@ -87,9 +91,8 @@ class RunRecord:
                 own = _open_journal(self.path.with_name(name))
                 _lock(own, self.path)
             self._journal = own
-            if self.is_shared:  # what was read before may have changed while this run waited
-                self.before = read_record(self.path) if self.path.exists() else None
-                self.lines, self.is_strict = read_journals(self.path)
+            if self._seen != _state(self.path):  # another run was at work in between
+                self._read()
             yield
         finally:
             self._journal = None
@@ -125,27 +128,19 @@ class RunRecord:
         Raises:
             ValueError: the folder holds results that were made with something else.
         """
-        differing, jobs = self._differing(), list(jobs)
-        if self.is_shared and not differing and any(job.name in self.lines for job in jobs):
-            # The last run was as this one, but these names can be of one before it.
-            differing = (
-                ["run"] if any(self.lines.get(job.name, {}).get("by", self.by) != self.by for job in jobs) else []
+        jobs = list(jobs)
+        differing = self._differing()
+        others = [job for job in jobs if self._is_anothers(job, bool(differing))] if differing or self.is_shared else []
+        may_share = self.is_shared and all((self.before or {}).get(k) == v for k, v in self.made_by.items())
+        if not overwrite and (others or (differing and self.lines and not may_share)):
+            raise ValueError(
+                f"{self.path.parent} holds outputs of another {' and '.join(differing) or 'run'} (see {self.path}): "
+                "choose another folder, or --overwrite"
             )
-        if differing and not overwrite:
-            others = [job for job in jobs if self.lines.get(job.name, {}).get("by") != self.by]
-            is_there = any(os.path.exists(path) for job in others for path in job.files())
-            may_share = self.is_shared and all((self.before or {}).get(k) == v for k, v in self.made_by.items())
-            if is_there or (self.lines and not may_share):
-                raise ValueError(
-                    f"{self.path.parent} holds outputs of another {' and '.join(differing)} (see {self.path}): choose "
-                    "another folder, or --overwrite"
-                )
+        for path in (path for job in others for path in job.files()):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
         if differing:
-            for job in jobs:
-                if self.lines.get(job.name, {}).get("by") != self.by:
-                    for path in job.files():
-                        with contextlib.suppress(FileNotFoundError):
-                            os.unlink(path)
             self._append({"reset": True})  # what no line tells of was made by the system before
             self.is_strict = True
         content = {**self.notes, **self.made_by, "by": self.by, "settings": dict(self.settings)}
@@ -174,6 +169,12 @@ class RunRecord:
     def add_run(self, run: Mapping[str, Any]) -> None:
         """What a run cost."""
         self._append({"by": self.by, "run": dict(run)})
+
+    def _is_anothers(self, job: Job, differs: bool) -> bool:
+        """Whether results of a job are there that this system did not make."""
+        line = self.lines.get(job.name)
+        is_own = line["by"] == self.by if line else not (differs or self.is_strict)
+        return not is_own and any(map(os.path.exists, job.files()))
 
     def _differing(self) -> list[str]:
         """What the results that are there were made with, and these are not, in words."""
@@ -218,6 +219,13 @@ def read_record(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(record.get("settings", {}), dict) or not isinstance(record.get("runs", []), list):
         raise ValueError(f"{path} is not a record of a run: its settings are no object, or its runs no list")
     return record
+
+
+def _state(record: Path) -> list[tuple[str, int, int]]:
+    """Stands for what a record and its journals hold."""
+    found = [(path.name, path.stat()) for path in (*record.parent.glob(f"journal.{record.stem}*.jsonl"), record)
+             if path.exists()]  # fmt: skip
+    return sorted((name, status.st_size, status.st_mtime_ns) for name, status in found if status.st_size)
 
 
 def _is_length(line: Mapping[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from data.writing import require_writable_form
 from models.interfaces import Program
 from models.load import keys_of, load_program
 from running.jobs import Group, Job, groups, list_jobs, measure, one_job, require_no_input_is_output
-from running.record import RunRecord
+from running.record import RunRecord, read_record
 from running.shard import WHOLE, Shard
 from running.work import Outcome, Setup, settle, start, worker
 from utils.distributed import process_devices
@@ -72,6 +72,7 @@ def run_list(setup: Setup, where: str | os.PathLike, output: Path, options: Opti
     program = load_program(recipe, setup.job, setup.checkpoint)
     jobs, problems = list_jobs(program, where, output, given=options.given, optional=options.optional)
     require_no_input_is_output(jobs, program.inputs)
+    check_records(program, jobs)
     record = RunRecord(
         output / RECORDS.get(setup.job, "inference.json"),
         made_by(program),
@@ -98,7 +99,26 @@ def run_one(setup: Setup, output: Path, options: Options) -> int:
     program = load_program(setup.recipe(), setup.job, setup.checkpoint)
     jobs = [one_job(program, options.given, output)]
     require_no_input_is_output(jobs, program.inputs)
+    check_records(program, jobs)
     return _run(setup, program, jobs, {}, output, options, None)
+
+
+def check_records(program: Program, jobs: Sequence[Job]) -> None:
+    """Let a program see the records of the folders that its tokens and arrays come from.
+
+    Raises:
+        ValueError: it refuses what such a record tells of; the record is named.
+    """
+    roles = [role for role, spec in program.inputs.items() if spec.kind in ("tokens", "array")]
+    for folder in {Path(job.inputs[role]).parent for job in jobs for role in roles if role in job.inputs}:
+        # A folder of results keeps optional tokens in one of their own below.
+        above = [folder.parent / "inference.json"] if folder.name == "tokens" else []
+        for path in (folder / RECORDS["tokenize"], *above):
+            if path.is_file():
+                try:
+                    program.check_record(read_record(path))
+                except ValueError as error:
+                    raise ValueError(f"{error} (so says {path})") from error
 
 
 def made_by(program: Program) -> dict[str, Any]:
@@ -110,7 +130,8 @@ def made_by(program: Program) -> dict[str, Any]:
 def settings_of(recipe: Recipe, job: str, device: torch.device) -> dict[str, str]:
     """The keys of the recipe that a job follows from, as text, with what a precision of ``auto`` is on a device.
 
-    Paths are left out: they may change without a change of what lies there.
+    Paths, and of other files too (``codec_config``), are left out: they may change without a change of what lies there,
+    which the digests tell of.
     """
     blocks: dict[str, str] = {}
     for line in re.sub(r"\s+#.*", "", recipe.text(*keys_of(recipe, job))).splitlines():
@@ -122,7 +143,7 @@ def settings_of(recipe: Recipe, job: str, device: torch.device) -> dict[str, str
     for key, value in blocks.items():
         if key.endswith("precision") and value == AUTO:
             blocks[key] = f"{AUTO}: {resolve_precision(AUTO, device)}"
-    return {key: value for key, value in blocks.items() if not key.endswith("_path")}
+    return {key: value for key, value in blocks.items() if not key.endswith(("_path", "_config"))}
 
 
 def notes(setup: Setup, recipe: Recipe, program: Program) -> dict[str, Any]:

@@ -150,6 +150,7 @@ def extracted(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunking", ("aligned", "published"))
 def test_token_errors_with_floor_and_ceiling(request, tmp_path, extracted: Path, chunking: str) -> None:
     import torch
@@ -220,6 +221,7 @@ def test_without_mixtures_there_are_tokens_all_the_same(tmp_path, lists: Path, e
     assert "mixture" not in found["codebooks"]["layer_1"] and "target" in found["codebooks"]["layer_1"]
 
 
+@pytest.mark.slow
 def test_a_report_with_the_extraction(tmp_path) -> None:
     where = (*CONFIG, "-ckpt", REFERENCE / "tselm.pth", "--output", tmp_path, "-gpus", "cpu", "-proc", 1)
     done = call("inference.py", "-scp", REFERENCE / "test", *where, "--report", *flags())
@@ -329,6 +331,7 @@ def test_lengths_may_differ_as_far_as_is_said(lists: Path, outputs: Path) -> Non
     assert summary(outputs)["scored"] == 4 and summary(outputs)["length_tolerance"] == 0.01
 
 
+@pytest.mark.slow
 def test_without_targets_only_what_needs_none_runs(lists: Path, outputs: Path) -> None:
     (lists / "s1.scp").unlink()
     done = evaluate(lists, outputs, metrics=("dnsmos", "stoi"))
@@ -364,7 +367,7 @@ def test_a_metric_that_cannot_run_is_a_row_that_says_why(lists: Path, outputs: P
     [
         (("--metrics", "stoy"), "no such metric: stoy"),
         (("-scp", "/nowhere"), "no such folder of lists: /nowhere"),
-        (("--output", "/nowhere"), "no such folder of extracted files: /nowhere"),
+        (("--output", "/nowhere"), "no such folder of outputs: /nowhere"),
         (("--examples-by", "nothing", "--metrics", "stoi"), "nothing"),
     ],
 )
@@ -391,6 +394,7 @@ def test_the_main_process_stays_without_torch() -> None:
 # -- comparison --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_systems_side_by_side(tmp_path, lists: Path, outputs: Path) -> None:
     noisier, same = tmp_path / "noisier", tmp_path / "same"
     shutil.copytree(outputs, same)
@@ -412,6 +416,7 @@ def test_systems_side_by_side(tmp_path, lists: Path, outputs: Path) -> None:
     assert "**worse**" in done.stdout and (tmp_path / "both/comparison.md").read_text() in done.stdout + "\n"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_said(tmp_path, lists: Path, outputs: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(outputs, other)

@@ -103,6 +103,7 @@ def measured(folder: Path) -> list[dict[str, object]]:
     return [{k: v for k, v in line.items() if k not in ("time", "items_per_second")} for line in lines]
 
 
+@pytest.mark.slow
 def test_with_tokens_of_an_earlier_run_all_numbers_are_the_same(tmp_path, corpus, whole) -> None:
     """And with those that the run itself has kept."""
     kept = None
@@ -117,6 +118,7 @@ def test_with_tokens_of_an_earlier_run_all_numbers_are_the_same(tmp_path, corpus
         kept = files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["tselm_l", "tselm_l_hybrid", "tselm_l_nocat"])
 def test_every_recipe_trains_at_toy_size(tmp_path, corpus, recipe: str) -> None:
     """From its real file; and its checkpoint is one that inference.py reads."""

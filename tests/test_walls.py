@@ -22,7 +22,7 @@ ALLOWED = {
     "models": {"modules", "utils"},
     "data": {"utils", "modules.frames"},
     "running": {"data", "models.interfaces", "models.load", "utils"},
-    "benchmarks": {"data", "models", "modules", "running", "utils"},
+    "benchmarks": {"data", "evaluation", "models", "modules", "running", "utils"},
     "evaluation": {"data", "models.interfaces", "models.load", "modules", "running", "utils"},
     "pretrained": {"data", "evaluation", "models", "modules", "running", "utils"},
 }

@@ -52,6 +52,11 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         os.close(held)
 
 
+def text_digest(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def require_writable_folder(path: str | os.PathLike) -> None:
     """Tell early whether files can be made in a folder, which need not be there yet.
 

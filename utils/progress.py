@@ -125,12 +125,20 @@ class Skipped:
 
     Attributes:
         counts: optimizer -> steps skipped since the last reading, steps skipped in a row, and the longest such row.
+        places: epoch and step in it, and whether it was skipped, since the last reading.
     """
 
     counts: dict[str, tuple[torch.Tensor | int, ...]] = field(default_factory=dict)
+    places: list[tuple[tuple[int, int], torch.Tensor]] = field(default_factory=list)
+    _place: tuple[int, int] = (0, 0)
+
+    def at(self, epoch: int, step: int) -> None:
+        """What is taken in from now on is of this step of this epoch."""
+        self._place = epoch, step
 
     def add(self, name: str, skipped: torch.Tensor) -> None:
         """Take in whether a step of this optimizer was skipped, a bool."""
+        self.places.append((self._place, skipped))
         new, row, longest = self.counts.get(name, (0, 0, 0))
         row = (row + skipped) * skipped
         self.counts[name] = (new + skipped, row, row.clamp(min=longest))
@@ -140,3 +148,8 @@ class Skipped:
         read = {name: (int(new), int(longest)) for name, (new, _, longest) in self.counts.items()}
         self.counts = {name: (0, row, longest) for name, (_, row, longest) in self.counts.items()}
         return read
+
+    def pop_places(self) -> list[tuple[int, int]]:
+        """Epoch and step in it, of all steps skipped since the last reading."""
+        places, self.places = self.places, []
+        return list(dict.fromkeys(place for place, skipped in places if skipped))

@@ -30,6 +30,7 @@ class RunState:
         schedule: of all learning rates, or one for each of some optimizers; None keeps the rates.
         recipe: text that is kept in the checkpoints.
         steps_per_epoch: of the training data.
+        precision: that is computed in; ``auto`` may be another one where a run continues, which is told.
 
     Raises:
         ValueError: a schedule is for an optimizer that there is not.
@@ -44,6 +45,7 @@ class RunState:
         *,
         recipe: str,
         steps_per_epoch: int,
+        precision: str = "fp32",
     ):
         if isinstance(schedule, Mapping):
             if unknown := schedule.keys() - optimizers.keys():
@@ -60,6 +62,7 @@ class RunState:
         self.scaler = scaler
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
+        self.precision = precision
         self.progress = Progress()
         self._initial_rates = {name: [g["lr"] for g in o.param_groups] for name, o in optimizers.items()}
         # Read once: it costs a pass over all frozen weights.
@@ -102,6 +105,7 @@ class RunState:
             "settings": self.task.settings(),
             "recipe": self.recipe,
             "steps_per_epoch": self.steps_per_epoch,
+            "precision": self.precision,
         }
 
     # -- beginning -----------------------------------------------------------------------------------------------
@@ -144,13 +148,18 @@ class RunState:
                 f"{self.steps_per_epoch}: continue with the same batch_size and data, or in a new folder"
             )
         log.info("continuing from %s: %d epochs and %d steps done", path, progress.epoch, progress.step)
+        if saved.get("precision", self.precision) != self.precision:
+            log.warning("until now it was trained in %s, from here on in %s", saved["precision"], self.precision)
         return frozenset(networks)
 
     def _start_from(self, path: Path) -> frozenset[str]:
         """Take over the weights of the networks that a checkpoint holds; the others keep their initial ones."""
         saved, networks = checkpoint.load(path), self.task.networks()
         is_ours = saved.get("format") == checkpoint.FORMAT
-        tensors = self.task.adopt(dict(saved["model"]) if is_ours else checkpoint.find_tensors(saved))
+        try:
+            tensors = self.task.adopt(dict(saved["model"]) if is_ours else checkpoint.find_tensors(saved))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         tensors = {name: x for name, x in tensors.items() if name.split(".")[0] in networks}
         held = {name: networks[name] for name in networks if any(key.startswith(f"{name}.") for key in tensors)}
         if not held:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import torch
 
@@ -14,11 +15,16 @@ def seed_everything(*where: int) -> None:
 
 
 def make_reproducible() -> None:
-    """Ask for the same result from the same input: no TF32 rounding, no timing-dependent choice of a convolution.
+    """Ask for the same result from the same input: no TF32 rounding, no timing-dependent choice of an algorithm.
 
-    To be called when all libraries are imported: speechbrain, for one, allows TF32 everywhere as it is imported.
+    To be called when all libraries are imported: speechbrain, for one, allows TF32 everywhere as it is imported. On a
+    GPU, torch takes its deterministic algorithms where it has them, and warns where it has none.
     """
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+        backend.fp32_precision = "ieee"
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    if torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a help in debugging, which takes time

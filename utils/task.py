@@ -143,6 +143,10 @@ class Task(nn.Module, ABC):
     def evaluate(self, batch: Batch) -> dict[str, tuple[torch.Tensor, int]]:
         """Metrics of a batch as (sum, count), so that unequal batches and processes average rightly."""
 
+    def warnings(self, values: Mapping[str, float]) -> list[str]:
+        """What whoever trains should be told, given the means of a validation; the loop tells the same once."""
+        return []
+
     def media(self, batch: Batch) -> Media:
         """Examples to hear and to see, made of one validation batch."""
         return Media()

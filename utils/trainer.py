@@ -19,7 +19,7 @@ from utils.descent import Descent
 from utils.errors import USER_ERRORS, Diverged, describe
 from utils.folder_lock import folder_lock
 from utils.logging import NoLog, RunLog
-from utils.precision import autocast, require_known
+from utils.precision import autocast, require_known, resolve_precision
 from utils.progress import Averages, StopRequest
 from utils.run_state import RunState
 from utils.schedule import Schedule
@@ -176,6 +176,7 @@ class _Run:
         self.ckpt_path: Path = ckpt_path
         self.stop: StopRequest = stop or StopRequest()
         self.log: RunLog | NoLog = NoLog()
+        self.told: set[str] = set()  # warnings of the task
         # Refuse now what would only fail in the first step.
         train_data.micro_batch_size(world_size=distributed.world_size(), accumulate=settings.accumulate)
         self.descent = Descent(
@@ -192,6 +193,7 @@ class _Run:
             settings.schedule,
             recipe=recipe,
             steps_per_epoch=train_data.steps_per_epoch,
+            precision=resolve_precision(settings.precision, device),
         )
         self.progress = self.state.progress
         for schedule in self.state.schedules.values():
@@ -308,6 +310,7 @@ class _Run:
         seed_everything(self.settings.seed, step, distributed.rank())
         self.state.apply_rates()
         self.task.begin_step(step)
+        self.descent.skipped.at(self.progress.epoch, self.progress.step_in_epoch)
         items = self.descent.step(self.task, self.task.networks(), iter(micro_batches), averages)
         distributed.average_running_statistics(self.task.networks())
         self.task.end_step(distributed.sum_over_processes)
@@ -332,7 +335,14 @@ class _Run:
 
     def count_skipped(self) -> None:
         """Read from the device how many steps were skipped; all processes find the same."""
-        for name, (new, longest) in self.descent.skipped.pop().items():
+        found = self.descent.skipped.pop()
+        if any(new for new, _ in found.values()):
+            for epoch, step in self.descent.skipped.pop_places():
+                what = f"step {step + 1} of epoch {epoch + 1} was not taken: its gradient was not finite"
+                names = getattr(self.train_data, "names", lambda *_: [])(epoch, step)
+                log.info("%s%s", what, f"; its items were {', '.join(names)}" if names else "")
+        self.descent.skipped.places.clear()
+        for name, (new, longest) in found.items():
             self.progress.skipped += new
             if longest >= self.settings.max_skipped:
                 raise Diverged(
@@ -371,6 +381,10 @@ class _Run:
         self.log.metrics(kind, values, step=step, epoch=self.progress.epoch + 1)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.info("epoch %d, step %d, %s: %s", self.progress.epoch + 1, step, kind, shown)
+        for text in self.task.warnings(values) if distributed.is_main() else ():
+            if text not in self.told:
+                self.told.add(text)
+                log.warning("%s", text)
         if not counts[best] and limit is None:
             raise ValueError(f"no item of the validation set tells {best}, which best.pth is chosen by")
         if counts[best] and not math.isfinite(values[best]):

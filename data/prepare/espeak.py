@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +20,25 @@ import numpy as np
 SAMPLE_RATE = 22050
 _INSTALL = "pip install -r requirements-synthetic.txt"
 _SYNCHRONOUS, _NEVER_EXIT = 2, 0x8000  # espeak_Initialize: output to a callback; return an error, do not exit
+_TELL_PHONEMES = 1  # the same: the callback is told where each phoneme begins, which changes no sample
+_END_OF_LIST, _PHONEME = 0, 7  # types of events
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4  # espeak_SetParameter
 _CHARACTERS, _UTF8 = 1, 1  # espeak_Synth: how position is counted; encoding
 _QUIET = 50  # volume; at espeak-ng's 100 some timbres clip
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+
+
+class _Event(ctypes.Structure):
+    """espeak_EVENT of speak_lib.h; ``position`` is in ms of what was said."""
+
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("type", "identifier", "text_position", "length", "position", "sample")),
+        ("user_data", ctypes.c_void_p),
+        ("name", ctypes.c_char * 8),
+    )
+
+
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Event))
+Phonemes = list[tuple[float, str]]  # where each begins, in seconds, and espeak-ng's name of it; "" is a pause
 # The only thread that uses the library, because Python handles signals in the main one: were that inside a callback,
 # what the handler raises would be lost. It starts with the first use.
 _thread = ThreadPoolExecutor(1)
@@ -58,9 +74,33 @@ def say(
     Raises:
         EspeakError: it is not installed, fails, or lacks the accent or the timbre.
     """
+    return say_with_phonemes(
+        text,
+        accent=accent,
+        timbre=timbre,
+        words_per_minute=words_per_minute,
+        pitch=pitch,
+        pitch_range=pitch_range,
+        seed=seed,
+        formants=formants,
+    )[0]
+
+
+def say_with_phonemes(
+    text: str,
+    *,
+    accent: str,
+    timbre: str,
+    words_per_minute: int,
+    pitch: int,
+    pitch_range: int,
+    seed: int,
+    formants: Sequence[tuple[int, int, int]] = (),
+) -> tuple[np.ndarray, Phonemes]:
+    """The same, and where each phoneme begins."""
     settings = {_RATE: words_per_minute, _VOLUME: _QUIET, _PITCH: pitch, _RANGE: pitch_range}
-    samples = _thread.submit(_synthesize, text, accent, timbre, settings, seed, formants).result()
-    return np.frombuffer(samples, dtype="<i2") / 32768
+    samples, phonemes = _thread.submit(_synthesize, text, accent, timbre, settings, seed, formants).result()
+    return np.frombuffer(samples, dtype="<i2") / 32768, phonemes
 
 
 def version() -> str:
@@ -75,12 +115,16 @@ def _synthesize(
     settings: Mapping[int, int],
     seed: int,
     formants: Sequence[tuple[int, int, int]],
-) -> bytes:
-    chunks = []
+) -> tuple[bytes, Phonemes]:
+    chunks: list[bytes] = []
+    phonemes: Phonemes = []
 
-    def collect(samples: int | None, number: int, _events: int | None) -> int:
+    def collect(samples: int | None, number: int, events: Sequence[_Event]) -> int:
         if samples and number > 0:
             chunks.append(ctypes.string_at(samples, 2 * number))
+        for event in itertools.takewhile(lambda event: event.type != _END_OF_LIST, iter(events) if events else ()):
+            if event.type == _PHONEME:
+                phonemes.append((event.position / 1000, event.name.decode()))
         return 0  # go on
 
     callback = _CALLBACK(collect)
@@ -96,7 +140,7 @@ def _synthesize(
         encoded = text.encode() + b"\0"
         if library.espeak_Synth(encoded, len(encoded), 0, _CHARACTERS, 0, _UTF8, None, None) != 0 or not chunks:
             raise EspeakError(f"espeak-ng said nothing for {text!r} with the voice {voice}")
-    return b"".join(chunks)
+    return b"".join(chunks), phonemes
 
 
 @contextlib.contextmanager
@@ -167,7 +211,7 @@ def _library() -> Iterator[ctypes.CDLL]:
     with contextlib.ExitStack() as undo:
         undo.callback(_ctypes.dlclose, library._handle)
         data = undo.enter_context(_short(loader.get_data_path()))
-        if library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(data), _NEVER_EXIT) != SAMPLE_RATE:
+        if library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(data), _NEVER_EXIT | _TELL_PHONEMES) != SAMPLE_RATE:
             raise EspeakError(f"espeak-ng cannot read its data in {data}: {_INSTALL}")
         undo.callback(library.espeak_Terminate)  # ends its thread, which must not outlive the code
         yield library

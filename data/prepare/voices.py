@@ -130,8 +130,13 @@ def speak(voice: Voice, text: str, *, seed: int) -> np.ndarray:
     Raises:
         EspeakError: espeak-ng is not installed, fails, or lacks the voice.
     """
+    return speak_with_phonemes(voice, text, seed=seed)[0]
+
+
+def speak_with_phonemes(voice: Voice, text: str, *, seed: int) -> tuple[np.ndarray, espeak.Phonemes]:
+    """The same, and where each phoneme begins, in seconds; some may begin before the first sample."""
     rng = random.Random(f"{seed} {voice} {text}")
-    wav = espeak.say(
+    wav, phonemes = espeak.say_with_phonemes(
         text,
         accent=voice.accent,
         timbre=voice.timbre,
@@ -142,9 +147,12 @@ def speak(voice: Voice, text: str, *, seed: int) -> np.ndarray:
         formants=voice.formants,
     )
     divisor = math.gcd(voice.source_rate, SAMPLE_RATE)
-    wav = _trim(resample_poly(wav, SAMPLE_RATE // divisor, voice.source_rate // divisor))
-    wav = np.pad(wav, [round(rng.uniform(0.05, longest) * SAMPLE_RATE) for longest in (0.3, 0.4)])
-    return wav / rms(wav)
+    wav, cut = _trim(resample_poly(wav, SAMPLE_RATE // divisor, voice.source_rate // divisor))
+    silences = [round(rng.uniform(0.05, longest) * SAMPLE_RATE) for longest in (0.3, 0.4)]
+    wav = np.pad(wav, silences)
+    # Where one rate is taken for another, time is stretched too.
+    moved = (silences[0] - cut) / SAMPLE_RATE
+    return wav / rms(wav), [(start / voice.stretch + moved, name) for start, name in phonemes]
 
 
 def rms(wav: np.ndarray) -> float:
@@ -177,13 +185,17 @@ def _combinations(timbres: Sequence[str], rng: random.Random) -> Iterator[tuple[
             yield timbre, (level + 2 * turn) % levels, _RATES[(rate + turn) % len(_RATES)]
 
 
-def _trim(wav: np.ndarray) -> np.ndarray:
-    """Cut espeak-ng's own silences, long and always the same, leaving 30 ms with a fade."""
+def _trim(wav: np.ndarray) -> tuple[np.ndarray, int]:
+    """Cut espeak-ng's own silences, long and always the same, leaving 30 ms with a fade.
+
+    Also returns how many samples were cut off its beginning.
+    """
     frame, margin = 160, 480  # samples at 16 kHz
     energy = np.square(wav[: len(wav) // frame * frame]).reshape(-1, frame).sum(axis=1)
     loud = np.flatnonzero(energy > energy.max() * 10**-4.5)
-    wav = wav[max(loud[0] * frame - margin, 0) : (loud[-1] + 1) * frame + margin].copy()
+    cut = max(int(loud[0]) * frame - margin, 0)
+    wav = wav[cut : (loud[-1] + 1) * frame + margin].copy()
     ramp = np.linspace(0, 1, frame)
     wav[:frame] *= ramp
     wav[-frame:] *= ramp[::-1]
-    return wav
+    return wav, cut

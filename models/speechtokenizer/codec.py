@@ -8,8 +8,10 @@ the frames between, at 1 / hop of its rate.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 
 import torch
 from torch import nn
@@ -22,6 +24,7 @@ from modules.frames import length_mask
 from modules.frozen import Frozen, tensor_digest
 from modules.frozen_seanet import FrozenLayers, lstm_rows, reach
 from modules.seanet import ResidualLSTM
+from utils.files import text_digest
 from utils.precision import autocast, require_known
 
 # ``read(start, length)`` gives these samples of rows of one length: [R, at most length]
@@ -88,12 +91,13 @@ class SpeechTokenizer(Frozen):
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of what the tokens of speech follow from, of the codebooks that give them a meaning, and of the
-        decoder."""
-        encoder = self.network.encoder.state_dict()
+        decoder: of the tensors, and of the sizes that do not show in them."""
+        sizes = text_digest(json.dumps(asdict(self.network.architecture), sort_keys=True))
+        encoder = tensor_digest({**self.network.encoder.state_dict(), "codebooks": self.codebooks})
         return {
-            "tokenizer": tensor_digest({**encoder, "codebooks": self.codebooks}),
+            "tokenizer": text_digest(sizes + encoder),
             "codebook_rows": tensor_digest({"codebooks": self.codebooks}),
-            "decoder": tensor_digest(self.network.decoder.state_dict()),
+            "decoder": text_digest(sizes + tensor_digest(self.network.decoder.state_dict())),
         }
 
     # -- speech to tokens ----------------------------------------------------------------------------------------------

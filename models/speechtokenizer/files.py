@@ -72,8 +72,40 @@ def parse_weights(content: Any, path: str | os.PathLike) -> dict[str, Tensor]:
     return named
 
 
+def adopted_state(tensors: Mapping[str, Tensor], network: CodecNetwork) -> dict[str, Tensor]:
+    """The codec's state, and that of discriminators if there are any, of a file of another program.
+
+    Args:
+        tensors: of a released file, or of a package of the public trainer, under the keys that lead to them, joined by
+            dots.
+
+    Returns:
+        ``codec.NAME`` as in ``network``, and ``discriminator.NAME`` as in ``modules.discriminators.Discriminators``.
+
+    Raises:
+        ValueError: as ``parse_weights`` and ``own_state``.
+    """
+    generator = {n.removeprefix("generator."): x for n, x in tensors.items() if n.startswith("generator.")}
+    named = parse_weights(generator or dict(tensors), "the file")
+    found = {f"{NETWORK}.{name}": x for name, x in own_state(network, named).items()}
+    for name, value in tensors.items():
+        if name.startswith("discriminators.") and "spec_transform." not in name:  # that one is a window
+            found[_own_discriminator(name.replace(".module.", "."), tensors)] = value
+    return found
+
+
 def load_weights(network: CodecNetwork, tensors: Mapping[str, Tensor], path: str | os.PathLike) -> None:
-    """Load tensors under their released names, strictly.
+    """Load tensors under their released names, strictly; raises as ``own_state``."""
+    own = network.state_dict()
+    for name, value in own_state(network, tensors, f"the tensors of {path}").items():
+        own[name].copy_(value.to(own[name].dtype))
+
+
+def own_state(network: CodecNetwork, tensors: Mapping[str, Tensor], what: str = "its tensors") -> dict[str, Tensor]:
+    """Tensors under their released names as the network's state.
+
+    Args:
+        what: they are, for errors.
 
     Raises:
         ValueError: tensors that are missing, unexpected, of another shape or not finite, or a quantiser that was never
@@ -81,11 +113,11 @@ def load_weights(network: CodecNetwork, tensors: Mapping[str, Tensor], path: str
     """
     needed = released_state(network.state_dict())
     problems = []
-    for what, names in (("missing", needed.keys() - tensors.keys()), ("unexpected", tensors.keys() - needed.keys())):
+    for kind, names in (("missing", needed.keys() - tensors.keys()), ("unexpected", tensors.keys() - needed.keys())):
         if names:
-            problems.append(f"{len(names)} {what}: {first_few(sorted(names))}")
+            problems.append(f"{len(names)} {kind}: {first_few(sorted(names))}")
     both = sorted(needed.keys() & tensors.keys())
-    for what, names in (
+    for kind, names in (
         (
             "of another shape",
             [
@@ -98,19 +130,19 @@ def load_weights(network: CodecNetwork, tensors: Mapping[str, Tensor], path: str
         ("0, so that no training has filled their codebook", [n for n in both if _is_empty_book(n, tensors[n])]),
     ):
         if names:
-            problems.append(f"{len(names)} {what}: {first_few(names)}")
+            problems.append(f"{len(names)} {kind}: {first_few(names)}")
     if problems:
-        raise ValueError(f"the tensors of {path} do not fit this codec's architecture; {'; '.join(problems)}")
-    own = network.state_dict()
+        raise ValueError(f"{what} do not fit this codec's architecture; {'; '.join(problems)}")
     books: dict[str, list[Tensor]] = {name: [] for name in _BOOKS}
     for k in range(network.architecture.n_q):
         for name in _BOOKS:
             value = tensors[_book_name(k, name)]
             books[name].append(value[0] if name == "inited" else value)
-    for name, value in own.items():
+    found = {}
+    for name in network.state_dict():
         kind = name.removeprefix("quantizer.")
-        source = torch.stack(books[kind]) if kind in books else tensors[_released_name(name)]
-        value.copy_(source.to(value.dtype))
+        found[name] = torch.stack(books[kind]) if kind in books else tensors[_released_name(name)]
+    return found
 
 
 def released_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -138,6 +170,25 @@ def _released_name(name: str) -> str:
     for pattern, released in _RENAMED:
         name = re.sub(pattern, released, name)
     return name
+
+
+def _own_discriminator(name: str, others: Mapping[str, Tensor]) -> str:
+    """``discriminators.mpd.discriminators.0.convs.0.weight_g`` of the public trainer, as it is named here."""
+    kind, _, rest = name.removeprefix("discriminators.").partition(".discriminators.")
+    layer, _, last = rest.rpartition(".")
+    # With spectral norm weight_v is another thing, and has its name here too.
+    if f"{name.rpartition('.')[0]}.weight_orig" not in others:
+        last = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}.get(
+            last, last
+        )
+    layer = layer.removesuffix(".conv")
+    if kind == "mpd":
+        layer += ".conv"
+    return (
+        f"discriminator.stft.{layer}.{last}"
+        if kind == "mstftd"
+        else f"discriminator.{kind}.discriminators.{layer}.{last}"
+    )
 
 
 def _book_name(k: int, name: str) -> str:

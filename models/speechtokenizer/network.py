@@ -68,8 +68,9 @@ class CodecNetwork(nn.Module):
         """Quantised latents [B, N, D] -> wav [B, hop * N]."""
         return self.decoder(latents.transpose(1, 2)).squeeze(1)
 
-    def forward(self, wav: torch.Tensor) -> Coded:
-        quantised = self.quantizer(self.encode(wav))
+    def forward(self, wav: torch.Tensor, places: torch.Tensor | None = None) -> Coded:
+        """wav [B, T] through the whole codec; ``places`` [B] as for ``ResidualQuantizer``."""
+        quantised = self.quantizer(self.encode(wav), places)
         return Coded(
             wav=self.decode(quantised.sum).float(),
             tokens=quantised.tokens,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from models.interfaces import Item, Role
-from models.programs import SystemProgram, token_facts
+from models.programs import SystemProgram, require_same_tokens, token_facts
 from models.speechtokenizer.codec import SpeechTokenizer
 
 
@@ -76,6 +76,17 @@ class Decode(CodecProgram):
         super().__init__(codec=codec, first_codebook=first_codebook, batch_seconds=batch_seconds)
         self.inputs = {"tokens": self.tokens}
         self.results = {"audio": self.sound}
+
+    def check_record(self, record: Mapping[str, Any]) -> None:
+        require_same_tokens(record, self.codec)
+        rows, own = record.get("codebook_rows"), self.codec.digests()["codebook_rows"]
+        if rows is None and "tokenizer" in record:
+            raise ValueError("the tokens are not of a codec of this kind, but of another tokenizer")
+        if rows not in (None, own):
+            raise ValueError(
+                f"the tokens are of other codebooks ({rows[:12]}...) than this codec's ({own[:12]}...): decode them "
+                "with the checkpoint that made them"
+            )
 
     def __call__(self, items: Sequence[Item]) -> Sequence[Mapping[str, Any]]:
         tokens = [self._of_range(item["tokens"]) for item in items]

@@ -111,13 +111,19 @@ def feature_facts(layer: str | int, sample_rate: int, hop_length: int) -> dict[s
     }
 
 
-def load_teacher(*, teacher_path: str | None, teacher_layer: str | int, architecture: Architecture) -> Teacher | None:
-    """The teacher that a recipe names for a codec, or None if it names none.
+def load_teacher(
+    *,
+    teacher_path: str | os.PathLike | None,
+    teacher_layer: str | int,
+    architecture: Architecture,
+    is_needed: bool = True,
+) -> Teacher | None:
+    """The teacher that a recipe names for a codec, or None if it names none, or none is needed.
 
     Raises:
         FileNotFoundError, ValueError: as ``Teacher``; or it has other channels than ``semantic_dimension``.
     """
-    if teacher_path is None:
+    if teacher_path is None or not is_needed:
         return None
     rates = {"sample_rate": architecture.sample_rate, "hop_length": architecture.hop_length}
     teacher = Teacher(teacher_path, layer=teacher_layer, **rates)
@@ -127,6 +133,38 @@ def load_teacher(*, teacher_path: str | None, teacher_layer: str | int, architec
             f"{teacher.dim} channels"
         )
     return teacher
+
+
+def is_distilled(*, distill_weight: float, decoder_only: bool = False) -> bool:
+    """Whether a training with these settings needs a teacher, or its features."""
+    return distill_weight > 0 and not decoder_only
+
+
+def are_features_needed(*, is_distilled: bool, teacher: Teacher | None) -> bool:
+    """Whether the data must bring the features, since nobody else makes them."""
+    return is_distilled and teacher is None
+
+
+def training_facts(
+    *,
+    is_needed: bool,
+    teacher: Teacher | None,
+    teacher_layer: str | int,
+    architecture: Architecture,
+    record: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What the features of a training must be: those of its teacher; or, without one, all of the one in ``record``.
+
+    Raises:
+        ValueError: the codec's frames are not as long as a teacher's.
+    """
+    if not is_needed:
+        return {}
+    if teacher is not None:
+        return teacher.facts()
+    require_same_frames(architecture.sample_rate, architecture.hop_length)
+    facts = feature_facts(teacher_layer, architecture.sample_rate, architecture.hop_length)
+    return facts if record is None else {**facts, "teacher": record.get("teacher")}
 
 
 def require_same_frames(sample_rate: int, hop_length: int) -> None:

@@ -39,8 +39,8 @@ class Extractor(nn.Module):
         chunking: ``aligned`` or ``published``.
         mix_length: samples of a piece with ``published`` chunking.
         regi_length: samples of the enrolment that are used.
-        piece_seconds, context_seconds: with ``aligned`` chunking. By default a window is 3 s, the length that the
-            network is trained on.
+        piece_seconds, context_seconds: with ``aligned`` chunking. A longer piece is quicker. A window of the default's
+            9 s costs no quality, though the network was trained on 3 s; one of 25 s does (docs/performance.md).
         batch_seconds: how much of one mixture, or of several, is computed at a time, but at least one piece; bounds
             the memory, whatever the length of a mixture.
         precision: of the network and the vocoder; that of the tokenizer is its own.
@@ -58,7 +58,7 @@ class Extractor(nn.Module):
         chunking: str = "aligned",
         mix_length: int = 48080,
         regi_length: int = 64080,
-        piece_seconds: float = 2.0,
+        piece_seconds: float = 8.0,
         context_seconds: float = 0.5,
         batch_seconds: float = 24.0,
         precision: str = "fp32",

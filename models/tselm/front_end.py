@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from models.ssl_tokenizer import SSLTokenizer
+from models.interfaces import FeatureTokenizer
 from models.tselm.network import TSELM
 
 
@@ -25,7 +25,7 @@ class FrontEnd:
         mix_continuous: give the mixture's continuous features, not its tokens; True is TSELM-L-Hybrid.
     """
 
-    def __init__(self, *, tokenizer: SSLTokenizer, concat_regi: bool = True, mix_continuous: bool = False):
+    def __init__(self, *, tokenizer: FeatureTokenizer, concat_regi: bool = True, mix_continuous: bool = False):
         self.tokenizer = tokenizer
         self.grid = tokenizer.grid
         self.concat_regi = concat_regi

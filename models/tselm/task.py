@@ -162,7 +162,7 @@ def _open_cache(folder: str | os.PathLike, front_end: FrontEnd) -> ArrayCache:
         **front_end.settings(),
         "weights": tokenizer.digest(),
         "precision": tokenizer.precision,
-        "normalize": tokenizer.encoder.normalize,
+        "normalize": getattr(getattr(tokenizer, "encoder", None), "normalize", None),
         "version": TOKENS_VERSION,
     }
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

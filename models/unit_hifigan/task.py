@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from torch import nn
 from models.unit_hifigan.export import generator_arguments, write_released
 from models.unit_hifigan.files import write_vocoder
 from models.unit_hifigan.vocoder import UnitHifiGAN
+from modules.frozen import without_gradients
 from modules.losses import feature_matching_loss, lsgan_discriminator_loss, lsgan_generator_loss
 from modules.mel import MelDistance
 from modules.spectral import spectrogram_image
@@ -211,7 +211,7 @@ class TokenVocoding(Task):
 
         Its parameters take no part in the backward pass, which spares the work.
         """
-        with _without_gradients(self.discriminator):
+        with without_gradients(self.discriminator):
             with torch.no_grad():
                 _, real_features = self.discriminator(real[:, None])
             scores, features = self.discriminator(fake[:, None])
@@ -226,19 +226,6 @@ def table_rows(*, layers: Sequence[int], vocab_size: int) -> int:
 def _generate(generator: Callable[..., torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
     """Speech [B, T] float32 from rows ``ids`` [B, N, K] of the table."""
     return generator(ids)[0].squeeze(1).float()
-
-
-@contextlib.contextmanager
-def _without_gradients(network: nn.Module) -> Iterator[None]:
-    """Within this context the network's parameters are constants to what is computed."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    try:
-        for parameter in trained:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
 
 
 def _stoi(real: torch.Tensor, fake: torch.Tensor) -> float | None:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from evaluation.curves import curves_svg
 from evaluation.examples import read_median
 from evaluation.media import draw_spectrograms
-from evaluation.summary import table
+from pretrained.cards import (
+    draw_curve,
+    file_rows,
+    how_made,
+    last_valid,
+    read_log,
+    section,
+    weights,
+    write_log,
+)
 from running.record import read_record
-from utils.files import file_digest, write_text
+from utils.files import write_text
 
 # name -> folder, metric, what it is, in percent or not
 TRAININGS = {
@@ -34,14 +40,10 @@ def write_card(release: Path, folder: Path) -> None:
     """
     logs = {name: read_log(folder / where / "log/metrics.jsonl") for name, (where, _, _) in TRAININGS.items()}
     for name, (where, metric, what) in TRAININGS.items():
-        valid = [line for line in logs[name] if line["kind"] == "valid"]
-        levels = {"copying": valid[-1]["copy_error"]} if "copy_error" in valid[-1] else {}
-        curve = {"dev": [(line["step"], line[metric]) for line in valid]}
-        if train := [(line["step"], line[metric]) for line in logs[name] if line["kind"] == "train" and metric in line]:
-            curve["training"] = smooth(train)
-        picture = curves_svg(curve, title=f"{name}: {what}", x_title="steps", y_title=metric, levels=levels)
-        write_text(release / f"curves/{where}.svg", picture)
-        write_text(release / f"logs/{where}.jsonl", "".join(json.dumps(line) + "\n" for line in logs[name]))
+        valid = last_valid(logs[name])
+        levels = {"copying": valid["copy_error"]} if "copy_error" in valid else {}
+        draw_curve(release / f"curves/{where}.svg", logs[name], metric, title=f"{name}: {what}", levels=levels)
+        write_log(release / f"logs/{where}.jsonl", logs[name])
     summary = read_record(folder / "extracted/summary.json")
     swapped = read_record(folder / "extracted_swapped/summary.json")
     subsets = json.loads((folder / "subsets.json").read_text())
@@ -68,7 +70,7 @@ def write_card(release: Path, folder: Path) -> None:
         *section("STOI of the target's own tokens, by the layers that are decoded", subset_rows(subsets)),
         *section("What the mixture enters as, and what a frozen encoder is worth", input_rows(inputs)),
         *section("How it was made", training_rows(folder, logs)),
-        *machine(folder, summary),
+        how_made(folder, summary["speed"][-1]["device"] if summary["speed"] else "unknown"),
         "",
         *[f"![{name}](curves/{where}.svg)" for name, (where, _, _) in TRAININGS.items()],
         "",
@@ -161,54 +163,3 @@ def training_rows(folder: Path, logs: Mapping[str, Sequence[Mapping]]) -> list[l
         recipe = f"`config/toy/{where}.yaml`"
         lines.append([name, recipe, f"{valid['step']}", f"{seconds / 3600:.2f}", f"{valid[metric]:.3g} ({what})"])
     return lines
-
-
-def machine(folder: Path, summary: Mapping) -> list[str]:
-    data = read_record(folder / "data/synthetic.json")
-    stages = json.loads((folder / "stages.json").read_text())
-    arguments, train = data["arguments"], data["train"]
-    device = summary["speed"][-1]["device"] if summary["speed"] else "unknown"
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "speechbrain"))
-    hours = sum(stage["seconds"] for stage in stages.values()) / 3600
-    return [
-        f"Data: `data.prepare.synthetic`, seed {arguments['seed']}: {train['hours']:.1f} h of {train['speakers']} "
-        f"training voices; {data['dev']['mixtures']} dev mixtures of {data['dev']['speakers']} other voices and "
-        f"{data['test']['mixtures']} test mixtures of {data['test']['speakers']} others; timbres and sentences of the "
-        f"three are disjoint. All stages took {hours:.1f} hours on {device}, with {versions}. Seeds are those of the "
-        "recipes (1234).",
-    ]
-
-
-def file_rows(release: Path) -> list[list[str]]:
-    lines = [["file", "MB", "SHA-256"]]
-    for path in weights(release):
-        size = f"{path.stat().st_size / 1e6:.2f}"
-        lines.append([f"`{path.relative_to(release)}`", size, f"`{file_digest(path)}`"])
-    return lines
-
-
-def weights(release: Path) -> list[Path]:
-    """The shipped files, but for the card, its pictures, the logs and the code that makes them."""
-    told = (".md", ".svg", ".png", ".jsonl", ".py", ".pyc")
-    return sorted(path for path in release.rglob("*") if path.is_file() and path.suffix not in told)
-
-
-def section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"## {title}", "", *table(rows), ""]
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a training's metrics.jsonl; of steps that were done again after a stop, the last ones."""
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return list({(line["kind"], line["step"]): line for line in lines}.values())
-
-
-def last_valid(lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    return [line for line in lines if line["kind"] == "valid"][-1]
-
-
-def smooth(points: Sequence[tuple[float, float]], most: int = 100) -> list[tuple[float, float]]:
-    """Means of neighbours, ``most`` of them."""
-    size = max(1, -(-len(points) // most))
-    groups = [points[start : start + size] for start in range(0, len(points), size)]
-    return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]

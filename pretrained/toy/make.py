@@ -7,14 +7,12 @@ that lie beside this file were made by it.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from utils.commands import overrides, run, step
+from pretrained.making import Making, parse_args
+from utils.commands import overrides, run
 
 METRICS = ("predicted_tokens", "talker", "dnsmos", "stoi", "estoi", "pesq", "si_sdr", "si_sdri")  # need no download
 PARTS = {"wavlm_path": "wavlm", "kmeans_path": "kmeans", "hifi_gan_path": "vocoder"}  # recipes' keys, and folders
@@ -24,60 +22,24 @@ FAST_TOKENS = {"tokenizer_precision": "auto"}
 SPEAKERS_AN_HOUR = 80  # twice as many as usual, of 45 s each: what is heard has to fit voices that never were
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", default="exp/toy", type=Path, metavar="DIR", help="where all goes (%(default)s)")
-    parser.add_argument("--hours", default=10.0, type=float, help="of synthetic training speech (%(default)s)")
-    parser.add_argument(
-        "--gpus",
-        default="[cpu, cpu]",  # two processes of one thread are half as fast again as one of two threads
-        help="of the trainings, as the recipes' key (%(default)s)",
-    )
-    parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
-    parser.add_argument(
-        "--override",
-        action="append",
-        default=[],
-        metavar="RECIPE:KEY=VALUE",
-        help="change a key of one of the recipes, to try the whole at another size: tselm:epoch=1; repeatable",
-    )
-    return parser.parse_args(argv)
-
-
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
+    args = parse_args(argv, about=__doc__, output="exp/toy", hours=10.0)
     toy = Toy(args.output, hours=args.hours, gpus=args.gpus, changes=args.override)
-    stages = toy.stages()
-    if args.until and args.until not in stages:
-        print(f"error: --until must be one of {', '.join(stages)}, got {args.until!r}", file=sys.stderr)
-        return 2
-    for name, work in stages.items():
-        toy.once(name, work)
-        if name == args.until:
-            return 0
-    print(f"\nthe toy system is in {toy.release}: cp -r {toy.release}/. pretrained/toy")
-    return 0
+    status = toy.work(until=args.until)
+    if status == 0 and not args.until:
+        print(f"\nthe toy system is in {toy.release}: cp -r {toy.release}/. pretrained/toy")
+    return status
 
 
-class Toy:
+class Toy(Making):
     """The stages, and where each leaves what it makes.
 
     ``DIR/parts`` holds what is shipped, in half precision; whatever is trained on a part is trained on that very file.
     """
 
-    def __init__(self, folder: Path, *, hours: float, gpus: str, changes: list[str]):
-        self.folder = folder
-        self.hours = hours
-        self.gpus = gpus
-        self.changes = changes
-        self.data = folder / "data"
-        self.parts = folder / "parts"
-        self.release = folder / "release"
-        self.record = folder / "stages.json"
-
     def stages(self) -> dict[str, Callable[[], None]]:
         return {
-            "data": self.make_data,
+            "data": lambda: self.make_data(speakers_an_hour=SPEAKERS_AN_HOUR),
             "mel_units": lambda: self.train("mel_units", export=True, **self.speech()),
             "encoder": self.train_encoder,
             "kmeans": lambda: self.train("kmeans", export=True, **self.speech(), wavlm_path=self.parts / "wavlm"),
@@ -91,28 +53,7 @@ class Toy:
             "card": self.write_card,
         }
 
-    def once(self, name: str, work: Callable[[], None]) -> None:
-        """Do a stage, unless it is done, and note how long it took, over all attempts that ended by themselves."""
-        from utils.files import write_json
-
-        record = json.loads(self.record.read_text()) if self.record.exists() else {}
-        then = record.get(name, {"seconds": 0.0, "done": False})
-        if then["done"]:
-            return
-        since, done = time.perf_counter(), False
-        try:
-            step(name)
-            work()
-            done = True
-        finally:
-            seconds = round(then["seconds"] + time.perf_counter() - since, 1)
-            write_json(self.record, {**record, name: {"seconds": seconds, "done": done}})
-
     # -- the stages ------------------------------------------------------------------------------------------------
-
-    def make_data(self) -> None:
-        speakers = max(round(SPEAKERS_AN_HOUR * self.hours), 16)
-        run("-m", "data.prepare.synthetic", "--output", self.data, "--hours", self.hours, "--speakers", speakers)
 
     def train_encoder(self) -> None:
         lists = {"train_path": self.data / "train.json", "valid_path": self.data / "dev.json"}
@@ -186,27 +127,6 @@ class Toy:
 
     # -- the commands ----------------------------------------------------------------------------------------------
 
-    def train(
-        self,
-        recipe: str,
-        *,
-        folder: str | None = None,
-        export: bool = False,
-        part: str | None = None,
-        **keys: object,
-    ) -> None:
-        """Train one of the toy recipes in ``DIR/folder``; with ``export``, its best weights become a part."""
-        where = self.folder / (folder or recipe)
-        command = ["--config_path", f"config/toy/{recipe}.yaml", "--log", where / "log", "--ckpt_path", where / "ckpt"]
-        if export:
-            command += ["--export", self.parts / (part or recipe)]
-        run("train.py", *command, *overrides({**keys, "gpus": self.gpus, **self.changes_of(recipe)}))
-
-    def changes_of(self, recipe: str) -> dict[str, str]:
-        """The keys of a recipe that the command line changes."""
-        own = [text.partition(":")[2] for text in self.changes if text.startswith(f"{recipe}:")]
-        return dict(text.split("=", 1) for text in own)
-
     def speech(self) -> dict[str, object]:
         return {"tr_data_scp_path": self.data / "train.json", "cv_data_scp_path": self.data / "dev.json"}
 
@@ -226,9 +146,6 @@ class Toy:
         """Where a recipe finds the encoder and the codebooks."""
         parts = parts or self.parts
         return {"wavlm_path": parts / "wavlm", "kmeans_path": parts / "kmeans"}
-
-    def devices(self) -> list[str]:
-        return ["cpu", "-proc", "2"] if "cpu" in self.gpus else ["auto"]
 
 
 def enrolments_of_interferers(enrolments: Mapping[str, Path]) -> dict[str, Path]:

@@ -60,6 +60,7 @@ def test_si_sdr_is_that_of_torchmetrics_with_zero_mean(pair, case: str) -> None:
     assert SISDRImprovement().score(signals)["si_sdri"] == pytest.approx(improvement, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ("noisy", "identical"))
 def test_dnsmos_is_that_of_speechmos(pair, case: str) -> None:
     from speechmos import dnsmos

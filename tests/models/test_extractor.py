@@ -17,10 +17,12 @@ from models.tselm.extractor import Extractor
 from modules.frames import FrameGrid
 from tests.toy import RECIPE, REFERENCE, expected, read, settings
 
+SHORT = {"piece_seconds": 2}  # the reference's files are of a few seconds, and are to be cut
+
 
 @pytest.fixture(scope="module")
 def aligned() -> Extractor:
-    return load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings())
+    return load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(**SHORT))
 
 
 # -- a system whose answer is known: the token of a frame is its loudness, and the network copies the mixture ----------
@@ -194,6 +196,11 @@ def test_settings_that_cannot_work_are_refused() -> None:
         known(piece_seconds=0)
 
 
+def test_the_recipe_and_the_constructor_cut_alike_and_longer_than_in_training() -> None:
+    system = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings())
+    assert system.cutting.window == known().cutting.window == 450  # 9 s
+
+
 def test_it_is_an_extractor(aligned) -> None:
     assert fulfils(aligned, TargetExtractor)
 
@@ -206,10 +213,10 @@ import torch
 from models import load_extractor
 from tests.toy import RECIPE, REFERENCE, settings
 load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings())
-print(torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+print(torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "False False\n", done.stderr
+    assert done.stdout == "ieee ieee\n", done.stderr
 
 
 # -- tokens in and out -------------------------------------------------------------------------------------------------
@@ -240,7 +247,9 @@ def test_a_batch_has_the_tokens_of_its_rows(aligned: Extractor) -> None:
 
 @pytest.mark.parametrize("chunking", ["aligned", "published"])
 def test_a_stream_gives_the_same_numbers_and_reads_a_batch_of_pieces_at_a_time(chunking: str) -> None:
-    system = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(chunking=chunking, batch_seconds=6))
+    system = load_extractor(
+        RECIPE, REFERENCE / "tselm.pth", overrides=settings(chunking=chunking, batch_seconds=6, **SHORT)
+    )
     mixture, enrolment = read("mix_clean", "utt3")[0], read("aux_s1", "utt3")[0]
     whole = system.extract_with_tokens(mixture, enrolment)
     lengths = []
@@ -262,7 +271,7 @@ def test_a_stream_gives_the_same_numbers_and_reads_a_batch_of_pieces_at_a_time(c
 @pytest.mark.parametrize("chunking", ["aligned", "published"])
 def test_mixtures_in_company_have_the_numbers_that_they_have_alone(chunking: str) -> None:
     """Of any lengths, of mixtures and of enrolments; those that can be computed together are."""
-    system = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(chunking=chunking))
+    system = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(chunking=chunking, **SHORT))
     lengths = {"utt0": (50000, 50000), "utt1": (61000, 50000), "utt2": (9000, 20000), "utt3": (48080, 64080)}
     pairs = [
         (read("mix_clean", name)[0, :mixture], read("aux_s1", name)[0, :enrolment])
@@ -288,7 +297,7 @@ def test_a_silent_stream_stays_silent(aligned: Extractor) -> None:
 
 
 def test_lower_precision_is_close_and_only_where_it_is_asked_for(aligned: Extractor) -> None:
-    low = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(inference_precision="bf16"))
+    low = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(inference_precision="bf16", **SHORT))
     target = read("s1", "utt0")[0]
     ours, theirs = low.resynthesise(target), aligned.resynthesise(target)
     assert torch.equal(ours.tokens, theirs.tokens)  # of the tokenizer, whose precision is its own

@@ -112,6 +112,11 @@ def test_the_exported_encoder_is_read_as_any_wavlm(tmp_path, dtype: str, toleran
     ("make", "message"),
     [
         (lambda: MaskedUnitPredictor(encoder=config(layerdrop=0.1), vocab_size=6), "layerdrop.*got 0.1"),
+        # it switched the hiding of frames off without a word
+        (
+            lambda: MaskedUnitPredictor(encoder=config(apply_spec_augment=False), vocab_size=6),
+            "apply_spec_augment True",
+        ),
         (lambda: make_task(export_dtype="int8"), "export_dtype.*int8"),
     ],
 )

@@ -109,8 +109,8 @@ def test_without_any_there_is_none() -> None:
     [
         (dict(width=0.0), "at most 1, got 0.0"),
         (dict(width=1.5), "at most 1, got 1.5"),
-        (dict(scales=4), "0 to 3 scales.*, 4 scales"),
-        (dict(periods=[], scales=0), r"got periods \[\], 0 scales and FFTs of \[\] samples"),
+        (dict(scales=4), "0 to 3 scales.* and 4 scales"),
+        (dict(periods=[], scales=0), r"got FFTs of \[\] samples, periods \[\] and 0 scales"),
         (dict(periods=[2, 0]), r"periods \[2, 0\]"),
     ],
 )

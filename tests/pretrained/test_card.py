@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import soundfile as sf
 
-from pretrained.toy.card import TRAININGS, read_log, write_card
+from pretrained.cards import read_log
+from pretrained.toy.card import TRAININGS, write_card
 from tests.report import column, voice
 from utils.files import file_digest
 

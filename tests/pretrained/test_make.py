@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from models import load_extractor
+from pretrained import making
 from pretrained.toy import make as toy
 from tests.processes import descendants, is_alive, wait_for
 from tests.toy import ENVIRONMENT, ROOT, call, in_this_process, settings, write_corpus
@@ -70,7 +71,8 @@ SMALL["tselm_awake"] = SMALL["tselm"]
 @pytest.mark.slow
 def test_every_recipe_trains_and_all_is_packed_at_a_small_size(tmp_path, monkeypatch) -> None:
     """From their real files, by the one command. What follows, the measurements, is tested part by part."""
-    monkeypatch.setattr(toy, "run", in_this_process)
+    for module in (toy, making):
+        monkeypatch.setattr(module, "run", in_this_process)
     changes = [text for recipe, keys in SMALL.items() for key in keys for text in ("--override", f"{recipe}:{key}")]
     size = ("--hours", "0.01", "--gpus", "cpu", "--until", "pack")
     done = call("pretrained/toy/make.py", "--output", tmp_path, *size, *changes)

@@ -18,7 +18,7 @@ from models.interfaces import TargetExtractor
 from models.kmeans.files import read_kmeans, write_kmeans, write_released_kmeans
 from models.unit_hifigan.export import write_released
 from models.unit_hifigan.files import read_vocoder
-from pretrained.toy.card import weights
+from pretrained.cards import weights
 from pretrained.toy.make import enrolments_of_interferers
 from tests.toy import ROOT
 from utils.files import file_digest
@@ -53,6 +53,7 @@ def test_the_card_tells_every_file_and_its_digest() -> None:
     assert sum(path.stat().st_size for path in TOY.rglob("*") if path.is_file()) <= 40e6
 
 
+@pytest.mark.slow
 def test_released_layouts_of_its_parts_give_the_same_output(tmp_path, lists) -> None:
     centres = dict(zip(LAYERS, read_kmeans(TOY / "kmeans", LAYERS), strict=True))
     write_released_kmeans(tmp_path / "kmeans", centres, name="toy")
@@ -67,6 +68,7 @@ def test_released_layouts_of_its_parts_give_the_same_output(tmp_path, lists) -> 
         extractor(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_it_follows_the_enrolled_talker(lists) -> None:
     """And the other one, with the other one's enrolment; what is measured on more mixtures is in the card."""
     followed = []

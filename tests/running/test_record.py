@@ -158,6 +158,17 @@ def test_a_run_that_changes_nothing_of_the_record_does_not_write_it(tmp_path) ->
     assert (tmp_path / "record.json").stat().st_mtime_ns == before
 
 
+def test_what_another_run_did_after_this_one_looked_is_seen(tmp_path) -> None:
+    early = record(tmp_path, "b")
+    make(tmp_path, record(tmp_path), "x")
+    with pytest.raises(ValueError, match="another network"):
+        make(tmp_path, early, "x")
+    late = record(tmp_path)
+    make(tmp_path, record(tmp_path), "y")
+    with late.held():
+        assert late.is_done(job(tmp_path, "y")) and "y" in late.lines
+
+
 def test_rows_are_kept_in_the_journal(tmp_path) -> None:
     new = record(tmp_path)
     with new.held():

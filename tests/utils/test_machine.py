@@ -7,11 +7,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from utils import machine
 from utils.distributed import process_devices
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_process_is_its_own() -> None:
     """It began with the memory of the process that started it: what a large one started was called large."""
     large = np.ones(2**28 // 8 * 6)  # 1.5 GiB, touched

@@ -209,6 +209,24 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, fused: bool
     assert [line["grad_norm_net"] is None for line in lines(tmp_path, "train")] == [False, True] + [False] * 4
 
 
+def test_a_skipped_step_names_its_items_and_a_task_warns_once(tmp_path, caplog) -> None:
+    class Named(Numbers):
+        def name(self, key) -> str:
+            return f"file{key[1]}"
+
+    class Warning(Regression):
+        def warnings(self, values):
+            return ["far off"] if values["loss"] > 0 else []
+
+    with caplog.at_level("INFO", logger="utils.trainer"):
+        fit(tmp_path, Warning(), data=Named(26, poison=((0, 9),)), log_interval=3)
+    said = [record.getMessage() for record in caplog.records]
+    items = ", ".join(f"file{i}" for i in range(8, 16))
+    text = "step 2 of epoch 1 was not taken: its gradient was not finite; its items were "
+    assert [line for line in said if "not taken" in line] == [text + items]
+    assert said.count("far off") == 1
+
+
 def test_a_checkpoint_between_two_lines_of_the_log_counts_what_was_skipped(tmp_path) -> None:
     """Also of a run that was stopped there: in steps 2, 4 and 5 of 6."""
     settings = dict(data=Numbers(50, poison=((0, 9), (0, 25), (0, 33))), epochs=1, log_interval=3)
@@ -290,6 +308,14 @@ def test_mixed_precision_trains_and_continues(tmp_path, precision: str) -> None:
     assert same(fit(tmp_path / "part", precision=precision).net, whole.net)
     assert all(p.dtype == torch.float32 and bool(p.isfinite().all()) for p in whole.net.parameters())
     assert not same(whole.net, fit(tmp_path / "fp32").net)
+
+
+def test_a_run_that_goes_on_in_another_precision_says_so(tmp_path, caplog) -> None:
+    """``auto`` is another one on another kind of machine."""
+    fit(tmp_path, precision="bf16", stop=StopAfter(4))
+    with caplog.at_level("WARNING", logger="utils.run_state"):
+        fit(tmp_path, precision="fp32")
+    assert "until now it was trained in bf16, from here on in fp32" in caplog.text
 
 
 def test_the_gradient_is_clipped(tmp_path) -> None:

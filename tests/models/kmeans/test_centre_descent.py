@@ -25,6 +25,7 @@ def test_each_step_is_that_of_scikit_learn() -> None:
     np.testing.assert_allclose(8 * ours.counts[0].detach().numpy(), theirs._counts, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [mixture, correlated])
 @pytest.mark.parametrize(("size", "passes"), [(1024, 1), (256, 2)])
 def test_the_inertia_is_not_above_that_of_scikit_learn(make, size: int, passes: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from models.interfaces import Item, Recording
 from models.load import build_program, load_program
 from models.speechtokenizer.codec import SpeechTokenizer
 from tests.codec import REFERENCE, expected, largest, load, read
-from tests.toy import ROOT
+from tests.toy import ROOT, call
+from utils.commands import overrides
 from utils.recipe import Recipe
 
 RECIPE = ROOT / "config/speechtokenizer.yaml"
@@ -109,3 +112,39 @@ def test_the_recipe_is_that_of_the_released_codec() -> None:
         model = Recipe(RECIPE).build("model")["model"]
     assert isinstance(model, SpeechTokenizer) and model.codebooks.shape == (8, 1024, 1024)
     assert sum(p.numel() for p in model.parameters()) == 103_675_586
+
+
+def test_tokens_whose_record_is_of_other_codebooks_are_not_decoded(tmp_path) -> None:
+    """The shapes of two codecs may be the same."""
+    np.save(tmp_path / "a.npy", expected()["elu/utt0/tokens"][0].numpy())
+    (tmp_path / "list.scp").write_text("a a.npy\n")
+    where = ("-config", RECIPE, "-ckpt", REFERENCE / "elu/SpeechTokenizer.pt", "-gpus", "cpu", "-proc", "1")
+    where = (*where, *overrides({"codec_config": REFERENCE / "elu/config.json"}))
+    decode = ("inference.py", "--decode", tmp_path / "list.scp", *where, "--output", tmp_path / "out")
+    own = program("tokenize").digests()
+    record = tmp_path / "tokens.json"
+    for digests, message in (
+        ({**own, "codebook_rows": "0" * 64}, "of other codebooks"),
+        ({"tokenizer": "0" * 64}, "not of a codec of this kind"),
+        ({**own, "vocab_size": 7}, "vocab_size 7 there, 32 here"),
+    ):
+        record.write_text(json.dumps(digests))
+        done = call(*decode)
+        assert done.returncode == 2 and message in done.stderr and str(record) in done.stderr, done.stderr
+        assert not (tmp_path / "out").exists()
+    record.write_text(json.dumps({**own, "vocab_size": 32}))
+    assert call(*decode).returncode == 0 and (tmp_path / "out/a.wav").is_file()
+
+
+def test_where_the_sizes_stand_is_no_other_setting(tmp_path) -> None:
+    """codec_config is a path: the same file under another name makes the same tokens."""
+    (tmp_path / "list.scp").write_text(f"a {REFERENCE / 'test/utt2.wav'}\n")
+    copied = tmp_path / "elsewhere.json"
+    copied.write_text((REFERENCE / "elu/config.json").read_text())
+    for config in (REFERENCE / "elu/config.json", copied):
+        done = call(
+            "inference.py", "--tokenize", tmp_path / "list.scp", "-config", RECIPE, "-gpus", "cpu", "-proc", "1",
+            "-ckpt", REFERENCE / "elu/SpeechTokenizer.pt", "--output", tmp_path / "out",
+            *overrides({"codec_config": config}),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr

@@ -72,6 +72,7 @@ def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
     return torch.load(folder / f"ckpt/{name}.pth", weights_only=True)["model"]
 
 
+@pytest.mark.slow
 def test_the_real_recipe_trains_at_toy_size_and_exports_a_vocoder(tmp_path, data) -> None:
     done = call(*command(tmp_path, **data, precision="bf16", accumulate=2), "--export", tmp_path / "vocoder")
     assert done.returncode == 0, done.stderr
@@ -97,6 +98,7 @@ def fit(folder: Path, data: dict[str, Path], *, stop: StopRequest | None = None,
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, data) -> None:
     """Bit for bit: both networks, the scale discriminator's spectral norm, and both optimizers."""
     assert fit(tmp_path / "whole", data)
@@ -164,7 +166,7 @@ def initial_weights(data: dict[str, Path]) -> dict[str, torch.Tensor]:
         (dict(frames=5), "the generator needs 6 frames or more, got 5"),
         (dict(valid_frames=600), "has 600 frames"),
         (dict(discriminator_width=2), "at most 1, got 2"),
-        (dict(discriminator_scales=7), "and 7 scales"),
+        (dict(discriminator_scales=7), "7 scales"),
         (dict(export_format="onnx"), "export_format must be one of released, safetensors, got 'onnx'"),
         (dict(export_dtype="int8"), "export_dtype must be one of float32, float16, got 'int8'"),
         (dict(mel_sizes="[]"), "one size of FFT or more, got none"),

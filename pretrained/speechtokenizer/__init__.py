@@ -1,0 +1,1 @@
+"""The toy SpeechTokenizer: how it was made, and how well it does."""
