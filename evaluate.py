@@ -18,6 +18,7 @@ log = logging.getLogger("evaluate")
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     from evaluation.registry import NAMES, Settings
+    from utils.errors import refuse_empty
 
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -58,6 +59,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--nisqa-weights", metavar="PATH", help="nisqa.tar or its folder (default: where torchmetrics keeps it)")
     add("--debug", action="store_true", help="show the whole traceback of an error")
     args = parser.parse_args(argv)
+    refuse_empty(parser, args)
     if args.compare and len(args.compare) < 2:
         parser.error("--compare needs two folders or more")
     if not args.compare and not (args.scp_dir and args.output):
