@@ -103,8 +103,8 @@ def _fit(value: Any, hint: Any, path: Callable[[str], str]) -> Any:
 
 
 def _fit_union(value: Any, members: Sequence[Any], path: Callable[[str], str]) -> Any:
-    if isinstance(value, str) and value and any(map(_is_path, members)):  # before str, which is among them too
-        return path(value)
+    if isinstance(value, str) and any(map(_is_path, members)):  # before str, which is among them too
+        return path(value) if value else None if type(None) in members else _REFUSED
     found = [fitted for member in members if (fitted := _fit(value, member, path)) is not _REFUSED]
     return next((fitted for fitted in found if fitted is value), found[0] if found else _REFUSED)
 
