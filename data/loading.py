@@ -165,6 +165,8 @@ class _Batches(Dataset):
             return (_stack(items, len(keys)) if collate is None else collate(list(items))), problems
         except _Unreadable:
             return None, problems
+        except MemoryError as error:  # of crops of a length that cannot be
+            return None, [*problems, f"there is not enough memory: {describe(error)}"]
 
     def _item(self, key: Any, problems: list[str]) -> Any:
         for further in range(self.tries + 1):

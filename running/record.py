@@ -266,7 +266,7 @@ def read_runs(record: Path) -> list[dict[str, Any]]:
     """
     content = read_record(record)
     runs = [*content.get("runs", []), *(line["run"] for line in _lines(record) if _is_run_of(line, content.get("by")))]
-    return [run for run in runs if isinstance(run, dict) and isinstance(run.get("files"), int)]
+    return [run for run in runs if isinstance(run, dict)]
 
 
 def _is_run_of(line: Mapping[str, Any], by: str | None) -> bool:

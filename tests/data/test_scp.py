@@ -192,7 +192,7 @@ def test_large_and_small_letters_collide_only_on_a_disk_that_ignores_them(tmp_pa
         output_paths(tmp_path / "new", names)
 
 
-@pytest.mark.parametrize("name", ["...", "deep/....wav", "."])
+@pytest.mark.parametrize("name", ["...", "deep/....", "."])
 def test_a_name_of_dots_alone_is_no_name_of_a_file(tmp_path, name: str) -> None:
     with pytest.raises(ValueError, match="not names of files"):
         output_paths(tmp_path, [name])

@@ -6,7 +6,7 @@ import logging
 import pytest
 import torch
 
-from data.speakers import read_speakers, write_speakers
+from data.speakers import read_index, read_speakers, write_speakers
 
 INDEX = {"19": ["a/1.flac", "a/2.flac"], "26": ["b/1.flac", "b/2.flac", "/abs/b/3.flac"]}
 
