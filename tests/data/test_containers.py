@@ -181,3 +181,14 @@ def test_forms_that_cannot_seek_are_read_from_their_beginning(tmp_path, sound, s
     whole = audio.read(path, sample_rate=8000)
     np.testing.assert_array_equal(whole[: len(sound)], sf.read(path, dtype="float32")[0][: len(sound)])
     np.testing.assert_array_equal(audio.read(path, start=5000, length=999, sample_rate=8000), whole[5000:5999])
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_file_of_several_recordings_is_said(tmp_path, sound, caplog, subtype: str) -> None:
+    """Of two files put together the second was left out without a word."""
+    path = tmp_path / "x.ogg"
+    sf.write(path, sound, 16000, format="OGG", subtype=subtype)
+    assert audio.num_samples(path) == SAMPLES and not caplog.records
+    path.write_bytes(path.read_bytes() * 2)
+    assert len(audio.read(path)) == SAMPLES
+    assert f"{path} is several recordings one after another: the first, of {SAMPLES} samples" in caplog.text
