@@ -95,7 +95,7 @@ class Recipe:
             built = load_hyperpyyaml(io.StringIO(dump(part)), loader=_NamingLoader)
         except _Refusal as refusal:
             raise refusal.as_one_line(check.looked_for) from refusal.error
-        except (TypeError, ValueError, ImportError) as error:
+        except (ArithmeticError, AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path}: {_message(error)}") from error
         return {name: built[name] for name in names}
 

@@ -12,7 +12,7 @@ import torch
 
 from utils import checkpoint, distributed
 from utils.descent import load_optimizer
-from utils.errors import first_few
+from utils.errors import describe, first_few
 from utils.progress import Progress
 from utils.schedule import Schedule
 from utils.task import Task
@@ -133,15 +133,22 @@ class RunState:
         saved, networks = checkpoint.load(path), self.task.networks()
         checkpoint.load_tensors(networks, saved["model"], path)
         checkpoint.require_same(saved, frozen=self._digests, settings=self.task.settings(), source=path)
-        sources, progress = self._sources(), self.progress
-        if missing := sources.keys() - saved["state"].keys():
+        sources, progress, states = self._sources(), self.progress, saved.get("state")
+        if not isinstance(states, Mapping):
+            raise ValueError(
+                f"{path} holds weights alone, as best.pth does, and no state of a training: move it elsewhere, and "
+                "begin a training from it with --init"
+            )
+        if missing := sources.keys() - states.keys():
             raise ValueError(f"{path} holds no state of {', '.join(sorted(missing))}: it is from another recipe")
         for name, source in sources.items():
-            state = saved["state"][name]
-            if isinstance(source, torch.optim.Optimizer):
-                load_optimizer(source, state)
-            elif state:  # a loss scaler that was not used saves nothing
-                source.load_state_dict(state)
+            try:
+                if isinstance(source, torch.optim.Optimizer):
+                    load_optimizer(source, states[name])
+                elif states[name]:  # a loss scaler that was not used saves nothing
+                    source.load_state_dict(states[name])
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}: the state of {name} cannot be taken over ({describe(error)})") from error
         if progress.step_in_epoch and saved["steps_per_epoch"] != self.steps_per_epoch:
             raise ValueError(
                 f"{path} is from the middle of an epoch of {saved['steps_per_epoch']} steps, the recipe now gives "
