@@ -39,6 +39,7 @@ PUBLIC = {"wavlm_path": "public/wavlm-large", "kmeans_path": "public/kmeans"}
 PUBLIC |= {"tr_data_scp_path": "public/train_100_360.json"}
 PUBLIC |= {f"cv_{key}_path": f"public/libri2mix_dev/{name}.scp" for key, name in
            (("mix", "mix_clean"), ("ref", "aux_s1"), ("clean", "s1"))}  # fmt: skip
+CODEC = {"codec_config": "public/speechtokenizer/config.json"}
 # (program, recipe) -> keys that bring the command to toy size; what it says itself of them stays
 TOY_SIZE = {
     ("inference.py", "config/tselm_l.yaml"): NETWORK,
@@ -51,6 +52,13 @@ TOY_SIZE = {
         **CODEBOOKS, **SHORT, "crop_length": 8080, "reservoir_frames": 100, "reservoir_batches": 3, "patience": 2,
     },
     ("train.py", "config/unit_hifigan.yaml"): {**CODEBOOKS, **SHORT, **VOCODER, **SEGMENTS},
+    ("inference.py", "config/speechtokenizer.yaml"): {},
+    ("evaluate.py", "config/speechtokenizer.yaml"): {},
+    ("models/speechtokenizer/teacher_features", "config/speechtokenizer.yaml"): CODEC,
+    ("train.py", "config/speechtokenizer.yaml"): {
+        **CODEC, **SHORT, "accumulate": 1, "segment_length": 6400, "discriminator_width": 0.03125,
+        "discriminator_periods": [2], "discriminator_scales": 0, "stft_sizes": [256], "stft_filters": 4,
+    },
 }  # fmt: skip
 
 
@@ -84,6 +92,7 @@ def workspace(tmp_path) -> Path:
     public = tmp_path / "public"
     public.mkdir()
     links = {"wavlm-large": "wavlm", "kmeans": "kmeans", "hifi_gan": "hifigan", "tselm_l.pth": "tselm.pth"}
+    links |= {"speechtokenizer": "speechtokenizer/elu", "hubert-base-ls960": "speechtokenizer/teacher"}
     for name, of in links.items():
         (public / name).symlink_to(REFERENCE / of)
     for name in ("libri2mix_dev", "libri2mix_test"):
@@ -121,7 +130,7 @@ def at_toy_size(name: str, arguments: list[str]) -> list[str]:
     if "-proc" in out:
         at = out.index("-proc")
         del out[at : at + 2]
-    if name in ("inference.py", "evaluate.py") and "--compare" not in out:
+    if name in ("inference.py", "evaluate.py", "models/speechtokenizer/teacher_features") and "--compare" not in out:
         out += ["-gpus", "cpu", "-proc", "1"]
     if name == "evaluate.py" and "--compare" not in out and "--metrics" not in out:
         out += ["--metrics", "stoi", "talker", *(["predicted_tokens"] if "-config" in out else [])]
@@ -158,9 +167,16 @@ def trained(folder: Path) -> None:
     (folder / "again.scp").write_text("".join(f"{name} exp/again/tokens/{name}.npy\n" for name in names))
 
 
+def tokenized(folder: Path) -> None:
+    """A list of the tokens that the page has made."""
+    made = sorted((folder / "exp/codec/tokens").glob("*.npy"))
+    (folder / "again.scp").write_text("".join(f"{path.stem} {path}\n" for path in made))
+
+
 # page -> what must have been done before one of its commands
 BEFORE: dict[str, list[tuple[str, Callable[[Path], None]]]] = {
     "docs/use.md": [("python inference.py --resynthesise dev.scp", trained)],
+    "docs/speechtokenizer.md": [("python inference.py --decode again.scp", tokenized)],
     "docs/evaluation.md": [
         ("python evaluate.py -scp public/libri2mix_test --output out", extracted),
         ("python evaluate.py --compare out_a out_b", two_systems),
@@ -219,20 +235,37 @@ def test_every_reason_is_of_a_command() -> None:
             assert all((ROOT / word).is_file() for word in words if word.endswith(".txt"))
 
 
-def test_the_python_runs() -> None:
-    (code,) = [code for page in PAGES for code in blocks(page, "python")]
+def run_python(page: str, checkpoint: Path, overrides: list[str], **names: object) -> dict[str, object]:
+    """What the page's piece of Python has in the end, with other weights, on the CPU."""
+    (code,) = blocks(page, "python")
     code, found = re.subn(r"overrides=\[.*?\]", "overrides=overrides", code, flags=re.DOTALL)
-    assert found == 1
-    code = code.replace("config/", f"{ROOT}/config/").replace("public/tselm_l.pth", f"{REFERENCE}/tselm.pth")
-    names = {"mixture": read("mix_clean", "utt0")[0], "enrolment": read("aux_s1", "utt0")[0], "overrides": settings()}
-    exec(code.replace('device="cuda"', 'device="cpu"'), names)
+    code, weights = re.subn(r'"public/[^"]+"', f'"{checkpoint}"', code)
+    assert found == weights == 1
+    names["overrides"] = overrides
+    exec(code.replace("config/", f"{ROOT}/config/").replace('device="cuda"', 'device="cpu"'), names)
+    return names
+
+
+def test_the_python_runs() -> None:
+    assert {page for page in PAGES if blocks(page, "python")} == {"docs/use.md", "docs/speechtokenizer.md"}
+    speech = {"mixture": read("mix_clean", "utt0")[0], "enrolment": read("aux_s1", "utt0")[0]}
+    names = run_python("docs/use.md", REFERENCE / "tselm.pth", settings(), **speech)
     assert names["speech"].shape == names["mixture"].shape and names["speech"].dtype == torch.float32
+    codec = REFERENCE / "speechtokenizer/elu"
+    names = run_python(
+        "docs/speechtokenizer.md",
+        codec / "SpeechTokenizer.pt",
+        [f"codec_config={codec}/config.json"],
+        wav=speech["mixture"][None, :6400],
+    )
+    shapes = {name: tuple(names[name].shape) for name in ("tokens", "speech", "vectors", "content")}
+    assert shapes == {"tokens": (1, 20, 8), "speech": (1, 6400), "vectors": (1, 20, 16), "content": (1, 20, 12)}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_keys_files_and_links_in_the_text_exist(page: str) -> None:
     text = PAGES[page]
-    recipe = (ROOT / "config/tselm_l.yaml").read_text()
+    recipe = "".join((ROOT / f"config/{name}.yaml").read_text() for name in ("tselm_l", "speechtokenizer"))
     keys = re.findall(r"`([a-z_]+)=", text) + re.findall(r"`([a-z_]+: )", text)
     for key in set(keys) - {"weights_only"}:
         assert f"\n{key.rstrip(': ')}:" in recipe, key
