@@ -12,7 +12,7 @@ import torch
 
 from utils import checkpoint, distributed
 from utils.descent import load_optimizer
-from utils.errors import describe, first_few
+from utils.errors import Diverged, describe, first_few
 from utils.progress import Progress
 from utils.schedule import Schedule
 from utils.task import Task
@@ -83,6 +83,7 @@ class RunState:
     # -- saving --------------------------------------------------------------------------------------------------
 
     def save_last(self, path: Path) -> None:
+        self._require_finite(path)
         distributed.require_equal_buffers(self.task.networks())
         if distributed.is_main():
             state = {name: source.state_dict() for name, source in self._sources().items()}
@@ -92,6 +93,15 @@ class RunState:
         distributed.require_equal_buffers(self.task.networks())
         if distributed.is_main():
             checkpoint.save(path, {**self._content(), "progress": self.progress.state_dict()})
+
+    def _require_finite(self, path: Path) -> None:
+        """Keep what was saved before, rather than weights that are not finite; all processes have the same."""
+        state = checkpoint.flatten({n: m.state_dict() for n, m in self.task.networks().items()})
+        if bad := [n for n, x in state.items() if x.is_floating_point() and not bool(x.isfinite().all())]:
+            raise Diverged(
+                f"{len(bad)} of {len(state)} tensors are no longer finite at step {self.progress.step} "
+                f"({first_few(bad)}): {path} stays as it was"
+            )
 
     def _sources(self) -> dict[str, checkpoint.Stateful]:
         """What a checkpoint holds beside the trained tensors."""
