@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -27,6 +28,7 @@ from modules.losses import (
     lsgan_generator_loss,
 )
 from modules.spectral import spectrogram_image
+from modules.unit_start import start_at_unit_variance
 from utils.task import Batch, Media, Networks, Objective, Task
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ ADVERSARIAL: Mapping[str, tuple[Callable[..., torch.Tensor], Callable[..., torch
 }
 START_FRAMES = 8  # frames a code that the codebooks start from, where there are so many
 ROWS = 4  # that are encoded at a time for it
+START_ROWS = 16  # crops that the layers are scaled on
 POOR_USE = 10.0  # % of a codebook's codes
 POOR_DISTILL = 0.60  # a mean cosine of 0.2; 0.31 is perfect, 0.69 has learned nothing
 
@@ -73,6 +76,8 @@ class SpeechCoding(Task):
         init_discriminator: take the discriminators from the file of ``--init`` too, if it has some.
         recompute: compute the codec's output again for its half of a step, instead of keeping what its gradient needs
             of all micro-batches while the discriminators step: more time, less memory.
+        unit_start: a training from nothing begins with layers that are scaled on its first batch, see
+            ``modules.unit_start``: it learns in hundreds of steps what takes thousands otherwise.
         steps: of the whole training; warnings about its success begin at half of them.
 
     Raises:
@@ -101,6 +106,7 @@ class SpeechCoding(Task):
         decoder_only: bool = False,
         init_discriminator: bool = False,
         recompute: bool = False,
+        unit_start: bool = False,
         steps: int,
     ):
         super().__init__()
@@ -123,6 +129,7 @@ class SpeechCoding(Task):
         self.decoder_only = decoder_only
         self.init_discriminator = init_discriminator
         self.recompute = recompute
+        self.unit_start = unit_start
         self.late = steps // 2
         self.step = 0
         sizes = codec.architecture
@@ -175,7 +182,10 @@ class SpeechCoding(Task):
         if NETWORK not in loaded:
             if self.decoder_only:
                 raise ValueError("decoder_only trains the decoder of a codec that is trained: name it with --init")
-            self.codec.quantizer.start(self._first_latents(batches))
+            first = next(batches)
+            if self.unit_start:
+                self._start_at_unit_variance(first["wav"][:START_ROWS].float())
+            self.codec.quantizer.start(self._first_latents(itertools.chain([first], batches)))
         elif self.discriminator is not None and "discriminator" not in loaded and self.discriminator_start == 0:
             log.info(
                 "fresh discriminators beside a trained codec: what they ask for in their first steps can harm it; "
@@ -311,6 +321,12 @@ class SpeechCoding(Task):
         return metrics | self._latent_losses(rows, coded)[1]
 
     # -- codebooks -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _start_at_unit_variance(self, wav: torch.Tensor) -> None:
+        codec = self.codec.eval()
+        level = {codec.decoder.layers[-1]: float(wav.std())}  # what comes out is as loud as what goes in
+        start_at_unit_variance(codec, lambda: codec.decode(codec.encode(wav)), deviations=level)
 
     @torch.no_grad()
     def _first_latents(self, batches: Iterator[Batch]) -> torch.Tensor:

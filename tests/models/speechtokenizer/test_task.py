@@ -190,6 +190,26 @@ def test_codebooks_start_on_what_the_encoder_makes_of_speech() -> None:
     assert all(torch.equal(x, before[name]) for name, x in state(loaded).items())
 
 
+def test_from_nothing_layers_begin_at_unit_variance_and_the_output_as_loud_as_the_speech() -> None:
+    task = make(released=False, unit_start=True)
+    wav = batch()["wav"]
+    task.prepare(iter([batch(), batch()]), loaded=frozenset())
+    latents = task.codec.encode(wav)
+    torch.testing.assert_close(latents.std((0, 1)), torch.ones(16), rtol=1e-2, atol=1e-2)
+    assert float(task.codec.decode(latents).detach().std()) == pytest.approx(float(wav.std()), rel=1e-2)
+    loaded = make(unit_start=True)
+    before = state(loaded)
+    loaded.prepare(iter([batch()]), loaded=frozenset({"codec"}))
+    assert all(torch.equal(x, before[name]) for name, x in state(loaded).items())
+
+
+def test_silence_is_no_scale(tmp_path) -> None:
+    task = make(released=False, unit_start=True)
+    silent = {**batch(), "wav": torch.zeros(8, 16000)}
+    task.prepare(iter([silent, batch()]), loaded=frozenset())
+    assert all(x.isfinite().all() for x in state(task).values())
+
+
 def test_validation_hears_each_file_as_it_is_alone() -> None:
     task = make().eval()
     rows = batch(slice(3))
