@@ -18,6 +18,7 @@ log = logging.getLogger("evaluate")
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     from evaluation.registry import NAMES, Settings
+    from utils.errors import refuse_empty
 
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -58,12 +59,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--nisqa-weights", metavar="PATH", help="nisqa.tar or its folder (default: where torchmetrics keeps it)")
     add("--debug", action="store_true", help="show the whole traceback of an error")
     args = parser.parse_args(argv)
+    refuse_empty(parser, args)
     if args.compare and len(args.compare) < 2:
         parser.error("--compare needs two folders or more")
     if not args.compare and not (args.scp_dir and args.output):
         parser.error("give -scp and --output, or --compare")
-    if args.proc is not None and args.proc < 1 or args.length_tolerance < 0:
-        parser.error("-proc must be above 0, and --length-tolerance not below")
+    if args.proc is not None and args.proc < 1 or not 0 <= args.length_tolerance < float("inf"):
+        parser.error("-proc must be above 0, and --length-tolerance a number that is not below")
     return args
 
 

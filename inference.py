@@ -64,10 +64,11 @@ def parser() -> argparse.ArgumentParser:
 
 def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, str | None]:
     """The arguments, and the job that they ask for; None if they only ask what there is."""
+    from utils.errors import refuse_empty
+
     made = parser()
     args = made.parse_args(argv)
-    if empty := [name for name, value in vars(args).items() if value == ""]:
-        made.error(f"--{', --'.join(empty)}: an empty text was given; is a variable of the shell not set?")
+    refuse_empty(made, args)
     asked = {job: getattr(args, job) for job in LISTS if job != "extract"} | {"extract": args.scp_dir or args.mixture}
     jobs = [job for job, where in asked.items() if where is not None]
     if not jobs and not args.output:

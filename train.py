@@ -41,13 +41,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ckpt_path", required=True, metavar="DIR", help="folder for last.pth and best.pth")
     parser.add_argument(
         "--init",
-        type=Path,
         metavar="FILE",
         help="checkpoint whose weights a new run starts from, to train them further",
     )
     parser.add_argument(
         "--export",
-        type=Path,
         metavar="DIR",
         help="when all epochs are done, write the best weights there, in the form in which other recipes read them",
     )
@@ -55,7 +53,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe; repeatable"
     )
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    from utils.errors import refuse_empty
+
+    refuse_empty(parser, args)
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,9 +67,12 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from utils import distributed, launch
     from utils.errors import report_errors
+    from utils.files import require_writable_folder
     from utils.recipe import Recipe
 
     with report_errors(args.debug) as outcome:
+        for folder in (args.log, args.ckpt_path):
+            require_writable_folder(folder)
         gpus = Recipe(args.config_path, overrides=args.override).build("gpus")["gpus"]
         if launch.started_by_torchrun():
             launch.end(train(launch.join_torchrun(gpus), args))
@@ -83,6 +88,7 @@ def train(device: object, args: argparse.Namespace) -> int:
     from utils.progress import StopRequest
     from utils.recipe import Recipe
     from utils.seed import make_reproducible, seed_everything
+    from utils.task import Task
 
     stop = StopRequest()
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last one is a scheduler's warning
@@ -92,6 +98,8 @@ def train(device: object, args: argparse.Namespace) -> int:
         recipe = Recipe(args.config_path, overrides=args.override)
         seed_everything(recipe.build("seed")["seed"])  # the initial weights, in all processes alike
         built = recipe.build("task", "train_data", "valid_data", "trainer")
+        if args.export and type(built["task"]).export is Task.export:
+            raise ValueError("--export: this recipe's task has nothing to export: its checkpoint is what others read")
         make_reproducible()  # now that all libraries are imported
         sizes = ", ".join(
             f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M in {name}"
@@ -105,7 +113,7 @@ def train(device: object, args: argparse.Namespace) -> int:
             device=device,
             log_path=Path(args.log),
             ckpt_path=Path(args.ckpt_path),
-            init=args.init,
+            init=Path(args.init) if args.init else None,
             recipe=recipe.text(),
             stop=stop,
         )
@@ -113,7 +121,7 @@ def train(device: object, args: argparse.Namespace) -> int:
             log.info("stopped and saved in %s; the same command continues", args.ckpt_path)
             outcome.status = STOPPED
         elif args.export and distributed.is_main():
-            export(built["task"], Path(args.ckpt_path) / "best.pth", args.export)
+            export(built["task"], Path(args.ckpt_path) / "best.pth", Path(args.export))
         distributed.leave()
     return outcome.status
 

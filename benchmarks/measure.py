@@ -49,6 +49,8 @@ def prepare(args: argparse.Namespace) -> torch.device:
     import speechbrain  # noqa: F401  it allows TF32 as it is imported
 
     make_reproducible()
+    gc.collect()
+    gc.freeze()  # the collection before each measurement then goes through what the benchmark has made, and no more
     device = torch.device(args.device)
     if device.type == "cpu":
         torch.set_num_threads(args.threads)

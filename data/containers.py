@@ -175,6 +175,16 @@ def _check_ogg(path: str | os.PathLike, frames: int) -> None:
         if frames == 0:
             raise ValueError(f"{path} is incomplete: it ends within its header or first page, no sample can be read")
         warn_once(f"{path} has no mark of its end and may be cut off: {frames} samples of an unknown number are read")
+    elif _is_chained(*stamped(path)):
+        warn_once(f"{path} is several recordings one after another: the first, of {frames} samples, is read alone")
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _is_chained(path: str, size: int, changed: int) -> bool:
+    """Whether in an ogg file another stream begins after one has ended."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        end = re.search(rb"OggS\0[\4-\7]", data)
+        return end is not None and re.compile(rb"OggS\0[\2\3\6\7]").search(data, end.end()) is not None
 
 
 def _check_mp3(path: str | os.PathLike, frames: int) -> None:

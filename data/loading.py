@@ -45,6 +45,7 @@ class TrainBatches:
     def __init__(self, *, dataset: Dataset, batch_size: int, num_workers: int = 0, max_bad_share: float = 0.05):
         if batch_size < 1 or len(dataset) < batch_size:
             raise ValueError(f"an epoch of {len(dataset)} items has no step of {batch_size}")
+        _check_workers(num_workers)
         if not 0 <= max_bad_share <= 1:
             raise ValueError(f"max_bad_share must be in [0, 1], got {max_bad_share}")
         self.dataset = dataset
@@ -123,6 +124,7 @@ class EvalBatches:
     def __init__(self, *, dataset: Dataset, batch_size: int, num_workers: int = 0):
         if batch_size < 1:
             raise ValueError(f"batch_size_eval must be above 0, got {batch_size}")
+        _check_workers(num_workers)
         self.dataset = dataset
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -163,6 +165,8 @@ class _Batches(Dataset):
             return (_stack(items, len(keys)) if collate is None else collate(list(items))), problems
         except _Unreadable:
             return None, problems
+        except MemoryError as error:  # of crops of a length that cannot be
+            return None, [*problems, f"there is not enough memory: {describe(error)}"]
 
     def _item(self, key: Any, problems: list[str]) -> Any:
         for further in range(self.tries + 1):
@@ -189,6 +193,11 @@ def _stack(items: Iterator[dict[str, torch.Tensor]], size: int) -> dict[str, tor
                     batch[name].share_memory_()
             batch[name][row] = x
     return batch
+
+
+def _check_workers(num_workers: int) -> None:
+    if num_workers < 0:
+        raise ValueError(f"num_workers must not be negative, got {num_workers}")
 
 
 def _loader(dataset: Dataset, keys: Sequence[list], num_workers: int, *, tries: int = 0) -> DataLoader:

@@ -73,7 +73,7 @@ def _load(path: Path) -> object:
     if path.suffix == ".json":
         try:
             return json.loads(read_text(path, "speaker index"), object_pairs_hook=_without_repeats)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"{path} is not valid JSON: {error}") from error
         except _Repeated as error:
             raise ValueError(f"{path} names {error} more than once") from error

@@ -32,11 +32,11 @@ class Rows:
         self.path = path if shard.count == 1 else path.with_name(f"{path.stem}.{shard.index}-of-{shard.count}.jsonl")
         self._rows: dict[str, dict[str, Any]] = {}
         for file in sorted(path.parent.glob(f"{path.stem}*.jsonl")):
-            for line in file.read_text(encoding="utf-8").splitlines():
+            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     row = json.loads(line)
                     self._merge(row["name"], row)
-                except (ValueError, KeyError, TypeError, AttributeError):
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     continue
 
     def missing(self, name: str, system: str, files: str, metrics: Mapping[str, str]) -> list[str]:

@@ -35,9 +35,10 @@ def speed(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     for run in runs:
         seconds = format.value(run.get("audio_seconds"))
         lines.append(
-            [str(run["device"])]
+            [str(run.get("device", format.NOTHING))]
             + [format.NOTHING if run.get(key) is None else str(run[key]) for key in ("processes", "threads")]
-            + [format.count(run["files"]), format.NOTHING if seconds is None else f"{seconds:,.1f}"]
+            + [format.count(files) if isinstance(files := run.get("files"), int) else format.NOTHING]
+            + [format.NOTHING if seconds is None else f"{seconds:,.1f}"]
             + [format.number(run.get(f"{key}_seconds_per_second")) for key in ("work", "wall")]
             + [format.memory(run.get(key)) for key in ("peak_memory_bytes", "peak_gpu_bytes")]
         )

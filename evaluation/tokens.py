@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data import arrays
 from evaluation.items import Item, Problem, read_strictly
 from evaluation.metric import SAMPLE_RATE, Column, Metric, Score, Signals, Unavailable, Unscorable
 from utils.files import read_arrays
@@ -95,8 +96,8 @@ def start(device: str, setup: Setup, digest: str) -> Callable[[Item], None]:
             write(item.stored["ceiling"], made.wav.numpy(), sample_rate=system.vocoder.sample_rate)
             tokens["target"] = made.tokens.numpy()
             tokens["ceiling"] = system.encode(audio.read(item.stored["ceiling"], sample_rate=rate)).numpy()
-        arrays = {name: array.astype(np.int32) for name, array in tokens.items()}
-        write_arrays(item.stored["tokens"], {**arrays, "key": np.array(key(item, digest))})
+        kept = {name: array.astype(np.int32) for name, array in tokens.items()}
+        write_arrays(item.stored["tokens"], {**kept, "key": np.array(key(item, digest))})
 
     return tokenise
 
@@ -122,7 +123,7 @@ def read_tokens(item: Item) -> dict[str, np.ndarray]:
         tokens = read_arrays(item.stored["tokens"])
         tokens.pop("key", None)
     if item.stored["predicted"].exists():
-        tokens["predicted"] = np.load(item.stored["predicted"], allow_pickle=False)
+        tokens["predicted"] = arrays.read_tokens(item.stored["predicted"])
     return tokens
 
 
@@ -165,6 +166,12 @@ class TokenError(Metric):
         return {key: (float(count), int(total)) for key, (count, total) in zip(self._keys, counts, strict=True)}
 
 
+def _are_of(array: np.ndarray, system: TokenSystem) -> bool:
+    """Whether tokens that may be of another system can be this one's."""
+    is_alike = array.ndim == 2 and array.shape[1] == len(system.codebooks)
+    return is_alike and array.min(initial=0) >= 0 and array.max(initial=0) < system.vocab_size
+
+
 def codebook_usage(items: Sequence[Item], system: TokenSystem) -> dict[str, dict[str, dict[str, float]]]:
     """How much of each codebook is used: codebook -> whose tokens -> ``used`` (share of entries) and ``perplexity``.
 
@@ -173,7 +180,7 @@ def codebook_usage(items: Sequence[Item], system: TokenSystem) -> dict[str, dict
     counts: dict[str, np.ndarray] = {}
     for item in items:
         for whose, array in read_tokens(item).items():
-            if array.shape[1] == len(system.codebooks):
+            if _are_of(array, system):
                 table = counts.setdefault(whose, np.zeros((len(system.codebooks), system.vocab_size), dtype=np.int64))
                 for row, column in zip(table, array.T, strict=True):
                     row += np.bincount(column, minlength=system.vocab_size)

@@ -176,6 +176,21 @@ class RunRecord:
         is_own = line["by"] == self.by if line else not (differs or self.is_strict)
         return not is_own and any(map(os.path.exists, job.files()))
 
+    def divide(self, division: str) -> list[str]:
+        """Note what list this shard is a part of; returns the shards, of as many, that were parts of another.
+
+        Args:
+            division: stands for the names and lengths that were divided.
+        """
+        self._append({"by": self.by, "shard": str(self.shard), "division": division})
+        of_as_many = f"/{self.shard.count}"
+        found = {str(line.get("shard")): line for line in _lines(self.path) if "division" in line}
+        return [
+            shard
+            for shard, line in found.items()
+            if shard.endswith(of_as_many) and line.get("by") == self.by and line["division"] != division
+        ]
+
     def _differing(self) -> list[str]:
         """What the results that are there were made with, and these are not, in words."""
         if self.before is None:

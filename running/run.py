@@ -24,7 +24,7 @@ from running.record import RunRecord, read_record
 from running.shard import WHOLE, Shard
 from running.work import Outcome, Setup, settle, start, worker
 from utils.distributed import process_devices
-from utils.files import file_digest, require_writable_folder, write_text
+from utils.files import file_digest, require_writable_folder, text_digest, write_text
 from utils.machine import device_name
 from utils.precision import AUTO, resolve_precision
 from utils.recipe import Recipe
@@ -184,6 +184,11 @@ def _run(
         is_done=lambda job: job.name in done_before,
         shard=options.shard,
     )
+    if record and options.shard.count > 1 and (others := record.divide(text_digest(json.dumps(durations)))):
+        log.warning(
+            "shard %s was a part of another list, or its files had other lengths then: when all shards are done, the "
+            "same command without --shard does what none of them did", ", ".join(others),
+        )  # fmt: skip
     wanted = {name for group in todo for name in group.wanted}
     bad = {name: broken.get(name) or problems[name] for name in [*broken, *problems] if name not in done_before}
     failed = {name: reason for place, (name, reason) in enumerate(bad.items()) if options.shard.has(place)}

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -44,6 +46,23 @@ def only_slow_tests_start_python(request, monkeypatch) -> None:
 
     monkeypatch.setattr(subprocess.Popen, "__init__", guarded)
     monkeypatch.setattr(popen_spawn_posix.Popen, "_launch", refuse)
+
+
+@pytest.fixture
+def no_room():
+    """A disk with room for no more than so many bytes of a file, for as long as the context that it gives."""
+
+    @contextlib.contextmanager
+    def limited(size: int):
+        before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+
+    return limited
 
 
 @pytest.fixture(autouse=True, scope="session")

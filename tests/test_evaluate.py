@@ -378,7 +378,14 @@ def test_mistakes_are_one_line(lists: Path, outputs: Path, arguments: tuple, mes
 
 
 def test_what_the_command_line_needs() -> None:
-    for arguments in ([], ["-scp", "x"], ["--compare", "x"], ["-scp", "x", "--output", "y", "-proc", "0"]):
+    for arguments in (
+        [],
+        ["-scp", "x"],
+        ["--compare", "x"],
+        ["-scp", "x", "--output", "y", "-proc", "0"],
+        ["-scp", "x", "--output", ""],
+        ["-scp", "x", "--output", "y", "--length-tolerance", "nan"],
+    ):
         done = call("evaluate.py", *arguments)
         assert done.returncode == 2 and "usage:" in done.stderr
 

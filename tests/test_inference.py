@@ -243,3 +243,91 @@ def test_what_the_command_line_needs() -> None:
     for arguments in (["-scp", "x", "--mixture", "a"], [], ["-scp", "x", "-proc", "0"], ["--mixture", "a", "--report"]):
         done = call("inference.py", "-config", "c", "-ckpt", "k", "--output", "o", *arguments)
         assert done.returncode == 2 and "usage:" in done.stderr
+
+
+def one(folder: Path, *more: object, output: object = None):
+    """Extraction of one short file."""
+    for name, seed in (("m", 0), ("e", 1)):
+        sf.write(folder / f"{name}.wav", 0.1 * np.random.default_rng(seed).standard_normal(4000), 16000)
+    where = ("-config", "config/tselm_l.yaml", "-ckpt", REFERENCE / "tselm.pth", "-gpus", "cpu", "-proc", 1)
+    given = ("--mixture", folder / "m.wav", "--enrolment", folder / "e.wav", "--output", output or folder / "o.wav")
+    return call("inference.py", *where, *given, *flags(), *more)
+
+
+@pytest.mark.parametrize("name", ["--mixture", "--enrolment", "--output", "-config", "-scp", "--tokenize"])
+def test_an_empty_argument_is_told(tmp_path, name: str) -> None:
+    """An empty mixture was a TypeError."""
+    done = one(tmp_path, name, "")
+    assert done.returncode == 2 and "an empty text was given" in done.stderr.splitlines()[-1]
+
+
+def test_more_threads_than_can_be_started_are_refused(tmp_path) -> None:
+    """The process ended by a segmentation fault."""
+    done = one(tmp_path, "--threads", 1_000_000)
+    assert done.returncode == 2 and "more than can be started" in done.stderr
+
+
+def test_a_bad_enrolment_is_named_and_not_its_mixture(tmp_path) -> None:
+    sf.write(tmp_path / "short.wav", np.ones(300) / 3, 16000)
+    done = one(tmp_path, "--enrolment", tmp_path / "short.wav")
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'short.wav'}: ")
+
+
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_built(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("running.run.load_program", None)
+    (tmp_path / "file").touch()
+    done = one(tmp_path, output=tmp_path / "file/o.wav")
+    assert done.returncode == 2 and "file is no folder" in done.stderr
+    done = extract(tmp_path / "file")
+    assert done.returncode == 2 and "file is no folder" in done.stderr
+
+
+def test_a_full_disk_fails_its_file_alone(tmp_path, no_room) -> None:
+    scp = tmp_path / "test"
+    scp.mkdir()
+    for name, samples in (("long", 16000), ("short", 4000)):
+        sf.write(scp / f"{name}.wav", 0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
+    for kind in ("mix_clean", "aux_s1"):
+        (scp / f"{kind}.scp").write_text("long long.wav\nshort short.wav\n")
+    with no_room(20_000):
+        done = extract(tmp_path / "out", scp=scp)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "failed: long: " in done.stderr and "bytes are free on its disk" in done.stderr
+    assert [p.name for p in (tmp_path / "out").glob("*.wav")] == ["short.wav"]
+    assert not [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".")]
+
+
+def test_a_file_that_comes_between_two_shards_is_told(tmp_path) -> None:
+    scp = tmp_path / "test"
+    scp.mkdir()
+
+    def write(samples: dict[str, int]) -> None:
+        for name, count in samples.items():
+            sf.write(scp / f"{name}.wav", 0.1 * np.random.default_rng(0).standard_normal(count), 16000)
+        for kind in ("mix_clean", "aux_s1"):
+            (scp / f"{kind}.scp").write_text("".join(f"{name} {name}.wav\n" for name in samples))
+
+    some = {"a": 1600, "b": 1700, "c": 1800, "d": 1900}
+    write(some)
+    assert "another list" not in extract(tmp_path / "out", "--shard", "1/2", scp=scp).stderr
+    write(some | {"e": 3000})
+    done = extract(tmp_path / "out", "--shard", "2/2", scp=scp)
+    assert done.returncode == 0 and "shard 1/2 was a part of another list" in done.stderr
+    assert extract(tmp_path / "out", scp=scp).returncode == 0
+    assert len(list((tmp_path / "out").glob("*.wav"))) == 5
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("num_heads=0", "num_heads 0"),
+        ("embedding_dim=-4", "embedding_dim -4"),
+        ("num_layers=0", "num_layers 0"),
+        ("regi_length=-1", "regi_length must be above 0"),
+        ("batch_seconds=.inf", "batch_seconds"),
+        ("context_seconds=.nan", "context_seconds"),
+    ],
+)
+def test_sizes_and_seconds_that_nothing_can_be_built_of_are_named(tmp_path, key: str, message: str) -> None:
+    done = one(tmp_path, "--override", key)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and message in done.stderr.splitlines()[-1]

@@ -156,11 +156,16 @@ def test_a_task_without_parts_has_nothing_to_export(tmp_path, corpus, whole) -> 
         (dict(gpus="cuda:7"), "this machine has"),
         pytest.param(dict(gpus="[cpu, cpu, cpu]"), "cannot be divided over 3 processes", marks=pytest.mark.slow),
         (dict(precision="fp12"), "fp12"),
+        (dict(seed=-1), "a seed must not be negative, got -1"),
+        (dict(num_workers=-1), "num_workers must not be negative, got -1"),
+        (dict(lr=".inf"), "lr must be a number, got inf"),
+        (dict(lr="[1]"), "lr must be a number, got [1]"),
+        (dict(mix_length=10**12), "there is not enough memory"),
         (dict(token_cache="/dev/null/tokens"), "token_cache: cannot write into /dev/null/tokens"),
     ],
 )
 def test_mistakes_are_one_line_that_names_them(tmp_path, corpus, change: dict, message: str) -> None:
-    done = (run if "[" in str(change) else call)(*command(tmp_path, corpus, **change))
+    done = (run if "[cpu" in str(change) else call)(*command(tmp_path, corpus, **change))
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert message in done.stderr.splitlines()[-1] and done.stderr.splitlines()[-1].startswith("error: ")
 
@@ -227,3 +232,21 @@ def test_one_batch_is_overfitted(tmp_path, corpus) -> None:
 def test_help_says_what_it_is_for(program: str) -> None:
     done = call(program, "--help")
     assert done.returncode == 0 and "--help" in done.stdout and len(done.stdout.splitlines()) > 8
+
+
+@pytest.mark.parametrize("flag", ["--log", "--ckpt_path"])
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_made(tmp_path, corpus, flag: str) -> None:
+    (tmp_path / "file").touch()
+    for value, message in ((tmp_path / "file", "is no folder"), ("", "an empty text was given")):
+        done = call(*command(tmp_path / "run", corpus), flag, value)
+        assert done.returncode == 2 and message in done.stderr.splitlines()[-1] and not (tmp_path / "run").exists()
+
+
+def test_the_best_weights_are_no_state_to_go_on_from(tmp_path, corpus, whole) -> None:
+    """best.pth under the name of last.pth was a KeyError."""
+    (tmp_path / "ckpt").mkdir()
+    shutil.copy(whole / "ckpt/best.pth", tmp_path / "ckpt/last.pth")
+    before = (tmp_path / "ckpt/last.pth").read_bytes()
+    done = call(*command(tmp_path, corpus))
+    assert done.returncode == 2 and "holds weights alone" in done.stderr and "--init" in done.stderr
+    assert (tmp_path / "ckpt/last.pth").read_bytes() == before

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from utils.errors import first_few
-from utils.files import whole_file
+from utils.files import unwritten, whole_file
 from utils.safe_load import load_torch
 from utils.tensor_files import as_tensors
 
@@ -28,7 +28,10 @@ class Stateful(Protocol):
 def save(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
     """Write a checkpoint, so that whatever happens meanwhile, the file of this name is a whole one."""
     with whole_file(path) as temporary, open(temporary, "wb") as file:
-        torch.save({"format": FORMAT, "version": VERSION, **content}, file)
+        try:
+            torch.save({"format": FORMAT, "version": VERSION, **content}, file)
+        except RuntimeError as error:  # what torch makes of a disk that is full
+            raise unwritten(path, RuntimeError("torch could not write all of it")) from error
 
 
 def load(path: str | os.PathLike, *, stand_ins: Sequence[str] = ()) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import sys
@@ -41,12 +42,13 @@ def report_errors(debug: bool = False, *, delay: float = 0.0) -> Iterator[Outcom
     outcome = Outcome()
     try:
         yield outcome
-    except USER_ERRORS as error:
+    except (*USER_ERRORS, MemoryError) as error:
         time.sleep(delay)
         log.debug("where it failed:", exc_info=True)
         if debug:
             traceback.print_exc()
-        print(f"error: {describe(error)}", file=sys.stderr, flush=True)
+        kind = "there is not enough memory: " if isinstance(error, MemoryError) else ""
+        print(f"error: {kind}{describe(error)}", file=sys.stderr, flush=True)
         outcome.status = DIVERGED if isinstance(error, Diverged) else 2
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr, flush=True)
@@ -54,6 +56,12 @@ def report_errors(debug: bool = False, *, delay: float = 0.0) -> Iterator[Outcom
     except Exception:
         log.debug("a fault of the program:", exc_info=True)
         raise
+
+
+def refuse_empty(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End as the parser does if an argument is an empty text, which would be taken for the current folder."""
+    if empty := [name for name, value in vars(arguments).items() if value == ""]:
+        parser.error(f"--{', --'.join(empty)}: an empty text was given; is a variable of the shell not set?")
 
 
 def describe(error: BaseException) -> str:

@@ -37,12 +37,12 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         OSError: the folder cannot be written, or its disk is full; it names ``path``.
     """
     path = Path(path)
-    with _naming(path):
+    with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         temporary, held = _new_temporary(path)
     try:
-        with _naming(path, temporary):
+        with naming(path, temporary):
             yield temporary
             _sync(temporary)
             os.replace(temporary, path)
@@ -143,7 +143,7 @@ def unwritten(path: str | os.PathLike, error: Exception) -> OSError:
 
 
 @contextlib.contextmanager
-def _naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Name ``path`` in what the system says of the temporary file, or of no file."""
     try:
         yield

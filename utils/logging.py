@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from utils.files import naming
+
 if TYPE_CHECKING:  # imports torch, which not every program needs
     from utils.task import Media
 
@@ -51,14 +53,16 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only the main process needs it
 
         folder.mkdir(parents=True, exist_ok=True)
-        self._lines = open(folder / "metrics.jsonl", "a", encoding="utf-8", buffering=1)
+        self._path = folder / "metrics.jsonl"
+        self._lines = open(self._path, "a", encoding="utf-8", buffering=1)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
 
     def metrics(self, kind: str, values: Mapping[str, float], *, step: int, epoch: int) -> None:
         """One line, and one point in each curve ``kind/name``."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
         line = {"kind": kind, "step": step, "epoch": epoch, **finite, "time": round(time.time(), 3)}
-        self._lines.write(json.dumps(line) + "\n")
+        with naming(self._path):
+            self._lines.write(json.dumps(line) + "\n")
         for name, value in values.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)
 
@@ -70,7 +74,8 @@ class RunLog:
             self._board.add_image(name, image.cpu(), step)
 
     def close(self) -> None:
-        self._lines.close()
+        with naming(self._path):  # what could not be written is tried again here
+            self._lines.close()
         self._board.close()
 
 

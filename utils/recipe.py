@@ -95,7 +95,7 @@ class Recipe:
             built = load_hyperpyyaml(io.StringIO(dump(part)), loader=_NamingLoader)
         except _Refusal as refusal:
             raise refusal.as_one_line(check.looked_for) from refusal.error
-        except (TypeError, ValueError, ImportError) as error:
+        except (ArithmeticError, AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path}: {_message(error)}") from error
         return {name: built[name] for name in names}
 
@@ -194,7 +194,8 @@ class _NamingLoader(Loader):
             raise
         except (TypeError, ValueError, ImportError, OSError, YAMLError) as error:
             raise _Refusal(self._names.get(id(node), "recipe"), error) from error
-        except (ArithmeticError, AssertionError, RuntimeError, MemoryError) as error:  # of libraries, of a size say
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError) as error:
+            # What libraries say of a size of 0, or of an object of another class in a place.
             said = ValueError(f"cannot be built of these values ({type(error).__name__}: {_message(error)})")
             raise _Refusal(self._names.get(id(node), "recipe"), said) from error
         except Exception as error:

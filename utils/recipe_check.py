@@ -108,7 +108,12 @@ class Check:
             self._argument(node, name, f"{where}.{name}", by_keyword.get(name))
 
     def _argument(self, node: Any, name: str, where: str, parameter: inspect.Parameter | None) -> None:
-        value, source = self._value(node[name])
+        try:
+            value, source = self._value(node[name])
+        except Exception as error:  # HyperPyYAML's own arithmetic and look-ups: division by zero, an item of a number
+            said = str(error) or type(error).__name__
+            self._other.append(f"{where}: {node[name].value!r} cannot be worked out ({said})")
+            return
         if parameter is None or not is_plain(value) or (value is None and parameter.default is None):
             return
         try:

@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
 from utils.recipe_check import hint, parameters_of
-from utils.recipe_tree import block_at, merge, tag_of
+from utils.recipe_tree import block_at, merge, parse, tag_of
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
@@ -19,12 +18,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
             raise ValueError(f"an override is KEY=VALUE, got {text!r}")
-        try:
-            changes[key.strip()] = YAML().load(value)
-        except YAMLError as error:
-            raise ValueError(
-                f"override {key.strip()}: {value!r} is not YAML: {' '.join(str(error).split())}"
-            ) from error
+        changes[key.strip()] = parse(value, f"override {key.strip()}: {value!r}")
     return changes
 
 

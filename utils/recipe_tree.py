@@ -37,19 +37,38 @@ def read(path: Path, inside: tuple[Path, ...] = ()) -> tuple[CommentedMap, list[
     if path.resolve() in inside:
         raise ValueError(f"{path} is its own base")
     try:
-        tree = YAML().load(path.read_text(encoding="utf-8"))
-    except YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8 ({error})") from error
+    tree = parse(text, str(path))
     if not isinstance(tree, CommentedMap):
         raise ValueError(f"{path} is not a recipe: a mapping of keys is expected")
+    if wrong := [repr(key) for key in tree if not isinstance(key, str)]:
+        raise ValueError(f"{path}: keys must be text, got {', '.join(wrong)}")
     own = [key for key in tree if key != "base"]
     if "base" in tree:
-        base, _ = read(path.parent / str(tree.pop("base")), (*inside, path.resolve()))
+        name = tree.pop("base")
+        if not isinstance(name, str):
+            raise ValueError(f"{path}: base must be a path, got {name!r}")
+        base, _ = read(path.parent / name, (*inside, path.resolve()))
     else:
         base = CommentedMap()
     _remember_folder(tree, path.parent)
     merge(base, tree, base)
     return base, own
+
+
+def parse(text: str, what: str) -> Any:
+    """The nodes of a text in YAML.
+
+    Raises:
+        ValueError: it is none; the message, in one line, begins with ``what``.
+    """
+    try:
+        return YAML().load(text)
+    except (YAMLError, ValueError, RecursionError) as error:  # also of dates and depths that do not exist
+        said = str(error).partition("To suppress this check")[0]
+        raise ValueError(f"{what} is not YAML: {' '.join(said.split())}") from error
 
 
 def _remember_folder(node: Any, folder: Path) -> None:

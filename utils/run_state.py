@@ -12,7 +12,7 @@ import torch
 
 from utils import checkpoint, distributed
 from utils.descent import load_optimizer
-from utils.errors import first_few
+from utils.errors import Diverged, describe, first_few
 from utils.progress import Progress
 from utils.schedule import Schedule
 from utils.task import Task
@@ -83,6 +83,7 @@ class RunState:
     # -- saving --------------------------------------------------------------------------------------------------
 
     def save_last(self, path: Path) -> None:
+        self._require_finite(path)
         distributed.require_equal_buffers(self.task.networks())
         if distributed.is_main():
             state = {name: source.state_dict() for name, source in self._sources().items()}
@@ -92,6 +93,15 @@ class RunState:
         distributed.require_equal_buffers(self.task.networks())
         if distributed.is_main():
             checkpoint.save(path, {**self._content(), "progress": self.progress.state_dict()})
+
+    def _require_finite(self, path: Path) -> None:
+        """Keep what was saved before, rather than weights that are not finite; all processes have the same."""
+        state = checkpoint.flatten({n: m.state_dict() for n, m in self.task.networks().items()})
+        if bad := [n for n, x in state.items() if x.is_floating_point() and not bool(x.isfinite().all())]:
+            raise Diverged(
+                f"{len(bad)} of {len(state)} tensors are no longer finite at step {self.progress.step} "
+                f"({first_few(bad)}): {path} stays as it was"
+            )
 
     def _sources(self) -> dict[str, checkpoint.Stateful]:
         """What a checkpoint holds beside the trained tensors."""
@@ -133,15 +143,22 @@ class RunState:
         saved, networks = checkpoint.load(path), self.task.networks()
         checkpoint.load_tensors(networks, saved["model"], path)
         checkpoint.require_same(saved, frozen=self._digests, settings=self.task.settings(), source=path)
-        sources, progress = self._sources(), self.progress
-        if missing := sources.keys() - saved["state"].keys():
+        sources, progress, states = self._sources(), self.progress, saved.get("state")
+        if not isinstance(states, Mapping):
+            raise ValueError(
+                f"{path} holds weights alone, as best.pth does, and no state of a training: move it elsewhere, and "
+                "begin a training from it with --init"
+            )
+        if missing := sources.keys() - states.keys():
             raise ValueError(f"{path} holds no state of {', '.join(sorted(missing))}: it is from another recipe")
         for name, source in sources.items():
-            state = saved["state"][name]
-            if isinstance(source, torch.optim.Optimizer):
-                load_optimizer(source, state)
-            elif state:  # a loss scaler that was not used saves nothing
-                source.load_state_dict(state)
+            try:
+                if isinstance(source, torch.optim.Optimizer):
+                    load_optimizer(source, states[name])
+                elif states[name]:  # a loss scaler that was not used saves nothing
+                    source.load_state_dict(states[name])
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}: the state of {name} cannot be taken over ({describe(error)})") from error
         if progress.step_in_epoch and saved["steps_per_epoch"] != self.steps_per_epoch:
             raise ValueError(
                 f"{path} is from the middle of an epoch of {saved['steps_per_epoch']} steps, the recipe now gives "

@@ -9,7 +9,9 @@ import torch
 
 
 def seed_everything(*where: int) -> None:
-    """Seed torch's generators, on all devices, from integers such as (seed, step, rank)."""
+    """Seed torch's generators, on all devices, from integers such as (seed, step, rank), none below 0 (ValueError)."""
+    if min(where) < 0:
+        raise ValueError(f"a seed must not be negative, got {min(where)}")
     digest = hashlib.sha256(repr(where).encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:7], "little"))
 

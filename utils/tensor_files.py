@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from utils.errors import first_few
-from utils.files import readable, whole_file
+from utils.files import readable, unwritten, whole_file
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -25,7 +25,10 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
 def write_safetensors(path: str | os.PathLike, tensors: Mapping[str, Tensor]) -> Path:
     """Write named tensors to a file that is whole whenever it has its name; returns its path."""
     with whole_file(path) as temporary:
-        save_file(independent(tensors), temporary)
+        try:
+            save_file(independent(tensors), temporary)
+        except SafetensorError as error:
+            raise unwritten(path, error) from error
         readable(temporary)
     return Path(path)
 

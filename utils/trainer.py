@@ -88,6 +88,10 @@ class Trainer:
                 "accumulate, log_interval and save_interval must be above 0, "
                 f"got {accumulate}, {log_interval} and {save_interval}"
             )
+        if epochs < 1:
+            raise ValueError(f"the epochs must be above 0, got {epochs}")
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueError(f"clip_norm must be above 0, or null, got {clip_norm}")
         if early_stop is not None and early_stop < 1:
             raise ValueError(f"early_stop must be above 0, or null, got {early_stop}")
         self.epochs = epochs

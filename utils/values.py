@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import enum
 import inspect
+import math
 import os
 import re
 import types
@@ -93,17 +94,17 @@ def _fit(value: Any, hint: Any, path: Callable[[str], str]) -> Any:
     if kind in _SCALARS:
         return _SCALARS[kind](value) if isinstance(value, _SCALAR) else _REFUSED
     if _is_path(kind):
-        return path(value) if isinstance(value, str) else _REFUSED
+        return path(value) if isinstance(value, str) and value else _REFUSED  # an empty one is the current folder
     if kind in _SEQUENCES:
         return _fit_items(value, kind, arguments, path) if isinstance(value, list | tuple) else _REFUSED
     if kind in _MAPPINGS:
         return value if isinstance(value, Mapping) else _REFUSED
-    return _REFUSED if _is_object(kind) and (value is None or isinstance(value, _SCALAR)) else value
+    return _REFUSED if _is_object(kind) and (value is None or isinstance(value, (*_SCALAR, list, tuple))) else value
 
 
 def _fit_union(value: Any, members: Sequence[Any], path: Callable[[str], str]) -> Any:
     if isinstance(value, str) and any(map(_is_path, members)):  # before str, which is among them too
-        return path(value)
+        return path(value) if value else None if type(None) in members else _REFUSED
     found = [fitted for member in members if (fitted := _fit(value, member, path)) is not _REFUSED]
     return next((fitted for fitted in found if fitted is value), found[0] if found else _REFUSED)
 
@@ -146,7 +147,9 @@ def _as_int(value: Any) -> Any:
 def _as_float(value: Any) -> Any:
     if isinstance(value, str):
         text = value.strip()
-        return int(text) if _WHOLE.fullmatch(text) else float(text) if _NUMBER.fullmatch(text) else _REFUSED
+        value = int(text) if _WHOLE.fullmatch(text) else float(text) if _NUMBER.fullmatch(text) else _REFUSED
+    if isinstance(value, float) and not math.isfinite(value):
+        return _REFUSED  # nothing here is meant to be NaN or infinite
     return _REFUSED if isinstance(value, bool) else value
 
 

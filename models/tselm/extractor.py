@@ -73,6 +73,8 @@ class Extractor(nn.Module):
                 "piece_seconds must be above 0, context_seconds and batch_seconds not below, and all finite, "
                 f"got {piece_seconds}, {context_seconds} and {batch_seconds}"
             )
+        if min(mix_length, regi_length) < 1:
+            raise ValueError(f"mix_length and regi_length must be above 0 samples, got {mix_length} and {regi_length}")
         require_chunking(chunking)
         require_known(precision)
         self.precision = precision

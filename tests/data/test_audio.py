@@ -344,3 +344,27 @@ def test_lengths_that_are_known_are_not_read_again(tmp_path, monkeypatch) -> Non
     assert {path: again[path] for path in again if path not in opened} == {
         path: found[path] for path in found if path not in opened
     }
+
+
+def test_a_name_need_not_be_utf_8(tmp_path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path / "caf") + b"\xe9.wav")
+    audio.write(path, tone(1000, 16000)[:, 0])
+    assert audio.num_samples(path) == 1000 and len(audio.read(path)) == 1000
+    with open(path, "wb") as file:
+        file.write(b"no sound")
+    with pytest.raises(ValueError, match="Format not recognised"):
+        audio.header(path)
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path, no_room) -> None:
+    """libsndfile says "System error", which came with a traceback."""
+    with no_room(5000), pytest.raises(OSError, match=r"cannot write .*x.wav .* bytes are free on its disk"):
+        audio.write(tmp_path / "x.wav", tone(16000, 16000)[:, 0])
+    assert not list(tmp_path.iterdir())
+
+
+def test_lengths_that_another_program_kept_are_not_used(tmp_path) -> None:
+    sf.write(tmp_path / "x.wav", tone(1000, 16000), 16000)
+    path = str(tmp_path / "x.wav")
+    found, problems = lengths.measure([path], known={path: [1, 2]})
+    assert found[path].samples == 1000 and not problems

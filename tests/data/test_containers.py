@@ -162,3 +162,33 @@ def test_what_is_known_of_a_file_goes_with_its_change(tmp_path, sound) -> None:
     assert containers.decodable(path) == SAMPLES
     sf.write(path, sound[:1000], 16000)
     assert containers.decodable(path) == 1000
+
+
+def test_a_wav_header_with_nothing_behind_it_is_incomplete(tmp_path, sound) -> None:
+    """It was a division by zero, which ended the run of a whole list."""
+    path = tmp_path / "x.wav"
+    sf.write(path, sound, 16000)
+    path.write_bytes(path.read_bytes()[:44])
+    with pytest.raises(ValueError, match="x.wav is incomplete: its header promises 64000 bytes, no sample"):
+        audio.header(path)
+
+
+@pytest.mark.parametrize(("suffix", "form", "subtype"), [("wav", "WAV", "GSM610"), ("au", "AU", "G721_32")])
+def test_forms_that_cannot_seek_are_read_from_their_beginning(tmp_path, sound, suffix, form, subtype) -> None:
+    """They were refused as incomplete, with 0 samples that can be read."""
+    path = tmp_path / f"x.{suffix}"
+    sf.write(path, sound, 8000, format=form, subtype=subtype)
+    whole = audio.read(path, sample_rate=8000)
+    np.testing.assert_array_equal(whole[: len(sound)], sf.read(path, dtype="float32")[0][: len(sound)])
+    np.testing.assert_array_equal(audio.read(path, start=5000, length=999, sample_rate=8000), whole[5000:5999])
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_file_of_several_recordings_is_said(tmp_path, sound, caplog, subtype: str) -> None:
+    """Of two files put together the second was left out without a word."""
+    path = tmp_path / "x.ogg"
+    sf.write(path, sound, 16000, format="OGG", subtype=subtype)
+    assert audio.num_samples(path) == SAMPLES and not caplog.records
+    path.write_bytes(path.read_bytes() * 2)
+    assert len(audio.read(path)) == SAMPLES
+    assert f"{path} is several recordings one after another: the first, of {SAMPLES} samples" in caplog.text

@@ -108,3 +108,9 @@ def test_workers_go_on_when_their_process_group_is_told_to_end(number: int) -> N
     for worker in multiprocessing.active_children():
         os.kill(worker.pid, number)
     assert len(list(batches)) == 98
+
+
+def test_loader_processes_below_none_are_refused() -> None:
+    for make in (TrainBatches, EvalBatches):
+        with pytest.raises(ValueError, match="num_workers must not be negative, got -1"):
+            make(dataset=[1, 2], batch_size=1, num_workers=-1)

@@ -190,3 +190,9 @@ def test_large_and_small_letters_collide_only_on_a_disk_that_ignores_them(tmp_pa
     monkeypatch.setattr(scp, "_ignores_case", lambda folder: True)
     with pytest.raises(ValueError, match="a.wav, A.wav, \u00e9, e\u0301 on this disk"):
         output_paths(tmp_path / "new", names)
+
+
+@pytest.mark.parametrize("name", ["...", "deep/....", "."])
+def test_a_name_of_dots_alone_is_no_name_of_a_file(tmp_path, name: str) -> None:
+    with pytest.raises(ValueError, match="not names of files"):
+        output_paths(tmp_path, [name])

@@ -6,7 +6,7 @@ import logging
 import pytest
 import torch
 
-from data.speakers import read_speakers, write_speakers
+from data.speakers import read_index, read_speakers, write_speakers
 
 INDEX = {"19": ["a/1.flac", "a/2.flac"], "26": ["b/1.flac", "b/2.flac", "/abs/b/3.flac"]}
 
@@ -81,3 +81,9 @@ def test_a_speaker_twice_is_refused_and_a_file_of_two_speakers_said(tmp_path, ca
     path.write_text('{"a": ["1.wav", "2.wav"], "b": ["2.wav", "4.wav"]}')
     read_speakers(path)
     assert "1 files belong to several speakers: 2.wav" in caplog.text
+
+
+def test_an_index_that_is_nested_without_end_is_no_json(tmp_path) -> None:
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="x.json is not valid JSON"):
+        read_index(tmp_path / "x.json")

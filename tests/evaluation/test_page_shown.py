@@ -14,7 +14,10 @@ from evaluation.page import write_page
 from tests.browser import CHROMIUM, Browser
 from tests.report import NASTY, bare, report
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
+]
 WIDTHS = (1280, 400)
 
 # Every piece of text that is drawn: its place, the size of its letters in CSS pixels, and its colours.

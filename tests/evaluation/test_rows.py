@@ -77,3 +77,12 @@ def test_a_failure_takes_the_place_of_an_older_score_and_is_tried_again(tmp_path
     again.add("a", row(pesq=1.0))
     (made,) = again.finish(["a"], lambda name, system: "f", {})
     assert made["extracted"]["pesq"] == 1.0 and "failed" not in made
+
+
+def test_lines_of_other_forms_are_left_out(tmp_path: Path) -> None:
+    """A byte that is not UTF-8 ended the evaluation, and the error named no file."""
+    rows = Rows(tmp_path / "metrics.jsonl")
+    rows.add("a", row(stoi=0.5))
+    with open(tmp_path / "metrics.jsonl", "ab") as file:
+        file.write(b'\xe9\xff\n[1]\n{"name": ["a"]}\n' + b"[" * 100_000 + b"\n")
+    assert Rows(tmp_path / "metrics.jsonl").missing("a", "extracted", "f", keys("stoi")) == []

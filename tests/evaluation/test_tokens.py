@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
-from evaluation.tokens import is_tokenised, key
+from evaluation.tokens import TokenSystem, codebook_usage, is_tokenised, key, read_tokens
 from utils.files import write_arrays
 
 
@@ -20,3 +21,17 @@ def test_a_damaged_file_of_tokens_is_made_again(tmp_path) -> None:
     for damaged in (whole[:-40], b"", whole[:50]):
         item.stored["tokens"].write_bytes(damaged)
         assert not is_tokenised(item, "digest")
+
+
+def test_predicted_tokens_of_another_kind_are_named_or_not_counted(tmp_path) -> None:
+    """Numbers that are no integers, or no tokens of this system, came as a TypeError or as a nameless ValueError."""
+    system = TokenSystem(("one", "two"), 5, "digest")
+    item = SimpleNamespace(stored={"tokens": tmp_path / "a.npz", "predicted": tmp_path / "a.npy"})
+    for array in (np.array([1, 2]), np.array([[7, 1]]), np.array([[-1, 1]]), np.zeros((3, 3), int)):
+        np.save(item.stored["predicted"], array)
+        assert codebook_usage([item], system) == {}
+    np.save(item.stored["predicted"], np.array([[1, 2]]))
+    assert codebook_usage([item], system)["one"]["predicted"]["perplexity"] == 1
+    np.save(item.stored["predicted"], np.array([[1.0, 2.0]]))
+    with pytest.raises(ValueError, match="a.npy holds float64 values; tokens are integers"):
+        read_tokens(item)

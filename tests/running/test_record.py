@@ -184,3 +184,48 @@ def test_a_file_that_is_no_record(tmp_path) -> None:
         (tmp_path / "record.json").write_text(text)
         with pytest.raises(ValueError, match="record.json"):
             record(tmp_path)
+
+
+def test_lines_of_a_journal_that_no_program_here_wrote_are_left_out(tmp_path) -> None:
+    """Their shapes came as a TypeError."""
+    make(tmp_path, record(tmp_path), "x", "y")
+    other = [[1], {"name": ["x"], "by": "q"}, {"name": 5, "by": []}, {"by": record(tmp_path).by, "run": [1]}]
+    other += [{"name": "y", "by": record(tmp_path).by, "file": {}, "length": 7, "row": "text"}]
+    with open(tmp_path / "journal.record.jsonl", "a") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in other) + "[" * 100_000 + "\n")
+    again = record(tmp_path)
+    assert again.is_done(job(tmp_path, "x")) and not again.lengths() and not again.rows()
+    assert [run["files"] for run in read_runs(tmp_path / "record.json")] == [2]
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, '{"settings": [1]}', '{"runs": 7}'])
+def test_a_record_of_another_form_is_named(tmp_path, text: str) -> None:
+    (tmp_path / "record.json").write_text(text)
+    with pytest.raises(ValueError, match="record.json"):
+        record(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["folder", "empty file"])
+def test_what_is_no_result_in_its_place_is_not_done(tmp_path, what: str) -> None:
+    make(tmp_path, record(tmp_path), "x")
+    (tmp_path / "x.wav").unlink()
+    (tmp_path / "x.wav").mkdir() if what == "folder" else (tmp_path / "x.wav").touch()
+    assert not record(tmp_path).is_done(job(tmp_path, "x"))
+
+
+def test_a_journal_on_a_full_disk_names_its_folder(tmp_path, no_room) -> None:
+    some = record(tmp_path)
+    with some.held(), no_room(100), pytest.raises(OSError, match="cannot write the journal there"):
+        for number in range(9):
+            some.add(job(tmp_path, f"name{number}"))
+    assert str(tmp_path) in record(tmp_path).path.as_posix() and len(record(tmp_path).lines) >= 1
+
+
+def test_shards_of_another_list_are_told(tmp_path) -> None:
+    """A file that came between two shards moved the others, and some were in none of them without a word."""
+    found = []
+    for index, division in ((1, "a"), (2, "a"), (3, "b"), (1, "b")):
+        some = record(tmp_path, shard=Shard(index, 3))
+        with some.held():
+            found.append(sorted(some.divide(division)))
+    assert found == [[], [], ["1/3", "2/3"], ["2/3"]]

@@ -84,3 +84,52 @@ def test_weights_that_are_not_finite_are_refused() -> None:
 def test_tensors_are_found_wherever_they_are() -> None:
     content = {"generator": {"a.weight": torch.zeros(1)}, "optim": [{"x": torch.ones(2)}], "step": 3}
     assert list(checkpoint.find_tensors(content)) == ["generator.a.weight", "optim.0.x"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": "1"}, "its version is '1'"),
+        ({"version": None}, "its version is None"),
+        ({"model": None}, "holds no state dict"),
+        ({"model": [1]}, "holds no state dict"),
+        ({"model": {"a": None}}, "not tensors: a"),
+        ({"model": {3: torch.zeros(1)}}, "not tensors: 3"),
+        ({"frozen": None}, "frozen must be a mapping"),
+        ({"settings": 5}, "settings must be a mapping"),
+    ],
+)
+def test_parts_of_a_checkpoint_of_another_kind_are_named(tmp_path, change: dict, message: str) -> None:
+    """They came as KeyErrors, TypeErrors and AttributeErrors of whoever used them."""
+    torch.save({"format": checkpoint.FORMAT, "version": 1, "model": {}} | change, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match="x.pth") as error:
+        checkpoint.load(tmp_path / "x.pth")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda x: x.long(), "whole numbers"),
+        (lambda x: x > 0, "truth values"),
+        (lambda x: x.to(torch.complex64), "complex"),
+        (lambda x: x.to_sparse(), "torch.sparse_coo"),
+        (lambda x: x.to("meta"), "without values"),
+    ],
+)
+def test_values_of_another_kind_are_refused(make, kind: str) -> None:
+    """Truth values were taken for weights of 0 and 1."""
+    module = nn.Linear(2, 3)
+    tensors = {f"net.{name}": value for name, value in module.state_dict().items()}
+    tensors["net.weight"] = make(tensors["net.weight"])
+    with pytest.raises(ValueError, match=f"1 of another kind: net.weight .{kind}"):
+        checkpoint.load_tensors({"net": module}, tensors, "x.pth")
+    tensors["net.weight"] = module.weight.detach().double()
+    checkpoint.load_tensors({"net": module}, tensors, "x.pth")
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path, no_room) -> None:
+    """torch makes a RuntimeError of it."""
+    with no_room(2000), pytest.raises(OSError, match="cannot write .*x.pth .* bytes are free on its disk"):
+        checkpoint.save(tmp_path / "x.pth", {"model": {"a": torch.zeros(9000)}})
+    assert not list(tmp_path.iterdir())

@@ -134,3 +134,10 @@ def _until(condition, seconds: float = 90) -> None:
     while not condition():
         assert time.time() < end, "waited too long"
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize("device", ["meta", "mps", "xpu"])
+def test_devices_of_other_kinds_are_refused(device: str) -> None:
+    """They came as torch's own RuntimeError or AssertionError, when the first tensor was to go there."""
+    with pytest.raises(ValueError, match=f"'{device}' is no device that is supported"):
+        distributed.parse_devices([device])

@@ -45,3 +45,11 @@ def test_a_divergence_has_its_own_exit_status(capsys) -> None:
     with report_errors() as outcome:
         raise Diverged("the loss is nan")
     assert outcome.status == DIVERGED == 3 and "error: the loss is nan" in capsys.readouterr().err
+
+
+def test_too_little_memory_is_one_line(capsys) -> None:
+    with report_errors() as outcome:
+        raise MemoryError("Unable to allocate 3 TiB")
+    assert outcome.status == 2 and capsys.readouterr().err == (
+        "error: there is not enough memory: Unable to allocate 3 TiB\n"
+    )

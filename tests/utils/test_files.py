@@ -102,3 +102,32 @@ def test_what_is_being_written_is_not_taken_for_a_leftover(tmp_path, monkeypatch
 def test_digest(tmp_path):
     (tmp_path / "a").write_text("abc")
     assert file_digest(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_folder_that_cannot_be_written_is_told_early(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for place, why in (("file", "no folder"), ("file/deep", "no folder"), ("link", "a link to .*nowhere")):
+        with pytest.raises(ValueError, match=f"nothing can be written to .*{place}: .* is {why}"):
+            files.require_writable_folder(tmp_path / place)
+    files.require_writable_folder(tmp_path / "new/deep")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_read_only_folder_is_told_early(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match="is read-only"):
+        files.require_writable_folder(tmp_path / "new")
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, no_room):
+    for write in (lambda path: write_text(path, "x" * 9000), lambda path: files.write_array(path, np.zeros(9000))):
+        with no_room(1000), pytest.raises(OSError, match="x.out"):
+            write(tmp_path / "x.out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_another_file_is_at_fault_for_is_not_said_of_this_one(tmp_path):
+    with pytest.raises(FileNotFoundError) as error, whole_file(tmp_path / "x"):
+        open(tmp_path / "other")
+    assert "other" in str(error.value) and "cannot write" not in str(error.value)

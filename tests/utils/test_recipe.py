@@ -381,3 +381,35 @@ def test_a_shipped_recipe_hands_over_what_its_classes_ask_for(path: Path) -> Non
     recipe._checked(names, recipe._closure(names))
     with pytest.raises(ValueError, match="seed must be a whole number"):
         Recipe(path, overrides=["seed=x"]).build("seed")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"a: 1\nb:\n\tc: 2\n", "is not YAML: while scanning"),
+        (b"# caf\xe9\n", "is not text in UTF-8"),
+        (b"a: " + b"[" * 3000, "is not YAML: maximum recursion"),
+        (b"a: 1\na: 2\n", "found duplicate key"),
+        (b"a: " + b"9" * 6000, "is not YAML: Exceeds the limit"),
+        (b"5: 6\n~: 7\n", "keys must be text, got 5, None"),
+        (b"base: [a, b]\n", "base must be a path, got ['a', 'b']"),
+        (b"base:\n", "base must be a path, got None"),
+        (b"task: !new:builtins.dict\n    x: !ref <a> / 0\na: 2.0\n", "float division by zero"),
+        (b"task: !new:fractions.Fraction\n    numerator: !ref <a> / 0\na: 2.0\n", "'<a> / 0' cannot be worked out (f"),
+        (b"task: !new:fractions.Fraction\n    numerator: !ref <a[b]>\na: 2.0\n", "task.numerator: '<a[b]>' cannot be"),
+        (b"task: !apply:operator.getitem [[], 3]\n", "task: cannot be built of these values (IndexError"),
+        (b"task: !apply:operator.truediv [1, 0]\n", "task: cannot be built of these values (ZeroDivisionError"),
+        (b"task: !apply:getattr [5, x]\n", "task: cannot be built of these values (AttributeError"),
+    ],
+)
+def test_every_broken_recipe_is_one_line(tmp_path, text: bytes, message: str) -> None:
+    (tmp_path / "x.yaml").write_bytes(text)
+    with pytest.raises(ValueError) as error:
+        read(tmp_path / "x.yaml").build("task")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_override_that_is_no_yaml_is_one_line(base) -> None:
+    with pytest.raises(ValueError, match="override size: '.*' is not YAML") as error:
+        read(base, "size=[1")
+    assert "\n" not in str(error.value)

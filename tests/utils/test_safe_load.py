@@ -179,3 +179,9 @@ def test_flipped_bytes_raise_value_errors_only(tmp_path, zipped):
             load_torch(path)
         except ValueError as error:
             assert "f.pt" in str(error)
+
+
+def test_a_file_of_zeros_is_no_archive(tmp_path) -> None:
+    (tmp_path / "x.pth").write_bytes(bytes(5000))
+    with pytest.raises(ValueError, match="x.pth cannot be read as a torch file .zeros"):
+        load_torch(tmp_path / "x.pth")

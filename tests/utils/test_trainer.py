@@ -16,6 +16,7 @@ from tests.no_sync import NoSync
 from tests.toy import StopAfter
 from utils import distributed, launch
 from utils.descent import Descent
+from utils.errors import Diverged
 from utils.schedule import NewBob, WarmUpCosine
 from utils.task import Media, Objective, Task
 from utils.trainer import Trainer, _Run
@@ -316,6 +317,30 @@ def test_a_run_that_goes_on_in_another_precision_says_so(tmp_path, caplog) -> No
     with caplog.at_level("WARNING", logger="utils.run_state"):
         fit(tmp_path, precision="fp32")
     assert "until now it was trained in bf16, from here on in fp32" in caplog.text
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path) -> None:
+    """They once took the place of those that were saved before."""
+    fit(tmp_path, epochs=1)
+    before = (tmp_path / "ckpt/last.pth").read_bytes()
+
+    class Poisoned(Regression):
+        def end_step(self, sum_over_processes) -> None:
+            with torch.no_grad():
+                self.net[0].weight[0, 0] = float("nan")
+
+        def evaluate(self, batch):  # tells nothing of it
+            return {"loss": (torch.ones(()), 1)}
+
+    with pytest.raises(Diverged, match="1 of 4 tensors are no longer finite"):
+        fit(tmp_path, Poisoned(), epochs=2)
+    assert (tmp_path / "ckpt/last.pth").read_bytes() == before
+
+
+@pytest.mark.parametrize("setting", [{"epochs": 0}, {"clip_norm": 0.0}, {"clip_norm": -1.0}])
+def test_settings_that_train_nothing_are_refused(setting: dict) -> None:
+    with pytest.raises(ValueError, match="must be above 0"):
+        Trainer(**{"epochs": 1, "seed": 0, **setting})
 
 
 def test_the_gradient_is_clipped(tmp_path) -> None:

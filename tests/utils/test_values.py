@@ -64,6 +64,12 @@ def test_what_is_understood(hint: Any, given: Any, meant: Any) -> None:
         (float, "nan", "a number"),
         (float, "1_000", "a number"),
         (float, "", "a number"),
+        (float, float("nan"), "a number"),
+        (float, float("inf"), "a number"),
+        (float, "1e999", "a number"),
+        (os.PathLike, "", "a path"),
+        (str | os.PathLike, "", "text or a path"),
+        (Union[float, torch.Tensor], [1.0], "a number"),  # noqa: UP007
         (float, None, "a number"),
         (float, [1.0], "a number"),
         (float, {"a": 1}, "a number"),
@@ -97,5 +103,6 @@ def test_text_becomes_a_path_only_where_one_is_asked_for() -> None:
     def found(value: Any, hint: Any) -> Any:
         return fit(value, hint, path="/{}".format)
 
+    assert found("", str | os.PathLike | None) is None
     assert found("a", str | os.PathLike | None) == "/a" and found(["a"], Sequence[os.PathLike]) == ["/a"]
     assert found("a", str) == "a" and found(None, os.PathLike | None) is None
