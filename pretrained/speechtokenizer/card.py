@@ -24,7 +24,7 @@ HEAD = """# A toy SpeechTokenizer
 A SpeechTokenizer of toy size ({size:.1f} MB, half precision), trained by this project's own recipe on synthetic voices
 (espeak-ng) with `make codec`. It shows that every part trains and what the method does: the first codebook learns from
 a teacher, so that it says more of what is spoken and less of who speaks. It knows no real speech, and its numbers
-compare with nothing else. It was trained without discriminators, which hardly pay within its hour.
+compare with nothing else. It was trained without discriminators.
 
 ```bash
 python inference.py --resynthesise LIST --config_path config/toy/speechtokenizer.yaml \\
