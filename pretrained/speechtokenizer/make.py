@@ -1,8 +1,9 @@
 """The toy SpeechTokenizer from nothing: voices, its teacher's features, the codec, measured and packed with a card.
 
-`make codec`, or `python -m pretrained.speechtokenizer.make --help`, from the project's root. It should take
-about 80 minutes on two cores (reckoned from the time of a step). What is finished stays finished: after Ctrl-C, or a kill, the same command goes on, and ends with the same
-weights. The teacher is the toy's encoder (pretrained/toy/wavlm), which `make toy` makes.
+`make codec`, or `python -m pretrained.speechtokenizer.make --help`, from the project's root. It should take about 80
+minutes on two cores, reckoned from the time of a step. What is finished stays finished: after Ctrl-C, or a kill, the
+same command goes on, and ends with the same weights. The teacher is the toy's encoder (pretrained/toy/wavlm), which
+`make toy` makes.
 """
 
 from __future__ import annotations
