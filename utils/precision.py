@@ -20,6 +20,7 @@ import os
 from collections.abc import Iterator
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 # tf32: tensors are float32, and CUDA rounds what enters a product or a convolution to 10 bits of mantissa.
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -107,8 +108,49 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
     """
     precision = resolve_precision(precision, device)
     dtype = DTYPES[precision]
-    with float32_products(precision), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+    narrow = dtype == torch.bfloat16 and device.type == "cpu" and narrow_convolutions_are_wrong()
+    with (
+        float32_products(precision),
+        torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32),
+        _NarrowConvolutionsInFloat32() if narrow else contextlib.nullcontext(),
+    ):
         yield
+
+
+@functools.cache  # the machine stays what it is
+def narrow_convolutions_are_wrong() -> bool:
+    """Whether bf16 convolutions of few channels give nonsense on this CPU.
+
+    With AMX they do in torch 2.11 (oneDNN 3.10.2): of 2 to 12 input channels a group and an even kernel, the results
+    are off by as much as they are large, without an error. Those of one channel and of 16 and more are right, and all
+    are right without AMX (``ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16``).
+    """
+    signal, kernels = torch.ones(1, 8, 32), torch.ones(8, 8, 16)
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        found = torch.conv1d(signal.bfloat16(), kernels.bfloat16()).float()
+    return not torch.allclose(found, torch.full_like(found, 8 * 16), rtol=0.01)
+
+
+class _NarrowConvolutionsInFloat32(TorchFunctionMode):
+    """Compute the convolutions of ``narrow_convolutions_are_wrong`` in float32: they are small.
+
+    A transposed convolution is right, but the gradient of its input is such a convolution.
+    """
+
+    kinds = frozenset(
+        getattr(torch, f"conv{transposed}{dims}d") for transposed in ("", "_transpose") for dims in (1, 2, 3)
+    )
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in self.kinds and 1 < args[1].shape[1] < 16:  # input channels of a group; output, if transposed
+            with torch.autocast("cpu", enabled=False):
+                return func(*map(_as_float32, args), **{name: _as_float32(value) for name, value in kwargs.items()})
+        return func(*args, **kwargs)
+
+
+def _as_float32(value: object) -> object:
+    return value.float() if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16 else value
 
 
 @contextlib.contextmanager
