@@ -1,6 +1,7 @@
 # Every target sets up what it needs; PYTHON chooses the interpreter that makes the environment.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST ?= --numprocesses=2
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .PHONY: venv venv-eval demo toy codec test test-fast lint
@@ -18,10 +19,10 @@ venv-eval: .venv/done-eval
 	touch $@
 
 test: venv-eval
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST)
 
 test-fast: venv-eval
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PYTEST) -m "not slow"
 
 lint: venv
 	$(BIN)/ruff check .

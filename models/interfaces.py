@@ -14,6 +14,9 @@ from modules.frames import FrameGrid
 # ---- what is run -----------------------------------------------------------------------------------------------------
 
 KINDS = ("audio", "array", "tokens", "text", "row")
+# The files beside results that say what made them: any, and tokens.
+RECORD = "inference.json"
+TOKENS_RECORD = "tokens.json"
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Program(Protocol):
         results: by role.
         checkpoint: whether ``load_checkpoint`` comes first: ``needed``, ``optional``, or ``refused``.
         batch_seconds: of the first input, that are computed together; a longer item is alone.
+        record: the file beside the results that says what made them.
         shares_folder: results of the same weights with other settings may lie in the same folder under other names:
             each file stands for itself, and nobody reads the folder as one thing.
     """
@@ -93,6 +97,7 @@ class Program(Protocol):
     results: Mapping[str, Role]
     checkpoint: str
     batch_seconds: float
+    record: str
     shares_folder: bool
 
     def digests(self) -> Mapping[str, str]:

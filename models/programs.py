@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from models.interfaces import (
+    RECORD,
+    TOKENS_RECORD,
     Extraction,
     Item,
     Recording,
@@ -35,6 +37,7 @@ class SystemProgram:
 
     inputs: Mapping[str, Role]
     results: Mapping[str, Role]
+    record = RECORD
     shares_folder = False
 
     def __init__(self, parts: Mapping[str, Any], *, batch_seconds: float):
@@ -110,6 +113,8 @@ class Tokenize(SystemProgram):
         tokenizer: any.
         batch_seconds: of short files that are computed together.
     """
+
+    record = TOKENS_RECORD
 
     def __init__(self, *, tokenizer: Tokenizer, batch_seconds: float = 24.0):
         super().__init__({"tokenizer": tokenizer}, batch_seconds=batch_seconds)

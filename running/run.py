@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from data.writing import require_writable_form
-from models.interfaces import Program
+from models.interfaces import RECORD, TOKENS_RECORD, Program
 from models.load import keys_of, load_program
 from running.jobs import Group, Job, groups, list_jobs, measure, one_job, require_no_input_is_output
 from running.record import RunRecord, read_record
@@ -31,9 +31,6 @@ from utils.recipe import Recipe
 from utils.workers import run_jobs
 
 log = logging.getLogger(__name__)
-
-# Of the other jobs: inference.json.
-RECORDS = {"tokenize": "tokens.json", "teacher_features": "features.json"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def run_list(setup: Setup, where: str | os.PathLike, output: Path, options: Opti
     require_no_input_is_output(jobs, program.inputs)
     check_records(program, jobs)
     record = RunRecord(
-        output / RECORDS.get(setup.job, "inference.json"),
+        output / program.record,
         made_by(program),
         settings=settings_of(recipe, setup.job, process_devices(options.gpus, 1, jobs=1)[0]),
         notes=notes(setup, recipe, program),
@@ -112,8 +109,8 @@ def check_records(program: Program, jobs: Sequence[Job]) -> None:
     roles = [role for role, spec in program.inputs.items() if spec.kind in ("tokens", "array")]
     for folder in {Path(job.inputs[role]).parent for job in jobs for role in roles if role in job.inputs}:
         # A folder of results keeps optional tokens in one of their own below.
-        above = [folder.parent / "inference.json"] if folder.name == "tokens" else []
-        for path in (folder / RECORDS["tokenize"], *above):
+        above = [folder.parent / RECORD] if folder.name == "tokens" else []
+        for path in (folder / TOKENS_RECORD, *above):
             if path.is_file():
                 try:
                     program.check_record(read_record(path))

@@ -246,6 +246,7 @@ def run_python(page: str, checkpoint: Path, overrides: list[str], **names: objec
     return names
 
 
+@pytest.mark.slow
 def test_the_python_runs() -> None:
     assert {page for page in PAGES if blocks(page, "python")} == {"docs/use.md", "docs/speechtokenizer.md"}
     speech = {"mixture": read("mix_clean", "utt0")[0], "enrolment": read("aux_s1", "utt0")[0]}

@@ -75,6 +75,7 @@ def made(outputs: Path) -> dict[str, bytes]:
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rows_and_means_are_those_of_the_libraries(lists: Path, outputs: Path) -> None:
     import torch
     from pystoi import stoi
@@ -118,6 +119,7 @@ def test_the_order_of_the_lists_and_the_number_of_processes_change_nothing(lists
     assert made(outputs) == first
 
 
+@pytest.mark.slow
 def test_the_floor_is_the_mixture_itself(lists: Path, outputs: Path) -> None:
     done = evaluate(lists, outputs, "--floor-and-ceiling")
     assert done.returncode == 0, done.stderr
@@ -210,6 +212,7 @@ def test_token_errors_with_floor_and_ceiling(request, tmp_path, extracted: Path,
     assert first["perplexity"] == pytest.approx(np.exp(-(share * np.log(share)).sum()))
 
 
+@pytest.mark.slow
 def test_without_mixtures_there_are_tokens_all_the_same(tmp_path, lists: Path, extracted: Path) -> None:
     """The usage of the codebooks once looked for the mixture's tokens whether there was a list of mixtures or not."""
     shutil.copytree(extracted, tmp_path / "out")
@@ -268,6 +271,7 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(lists: Path, outputs: Pat
     assert made(outputs) == went_on
 
 
+@pytest.mark.slow
 def test_only_what_changed_is_scored_again(lists: Path, outputs: Path) -> None:
     assert evaluate(lists, outputs).returncode == 0
     before = rows(outputs)
@@ -322,6 +326,7 @@ def test_each_bad_input_is_named_and_none_is_a_score(lists: Path, outputs: Path)
     assert all(entry["systems"]["extracted"]["count"] == 4 for entry in found["metrics"].values())
 
 
+@pytest.mark.slow
 def test_lengths_may_differ_as_far_as_is_said(lists: Path, outputs: Path) -> None:
     for utterance in UTTERANCES:
         write(outputs / f"{utterance}.wav", read("s1", utterance)[0].numpy()[:-160])
@@ -353,6 +358,7 @@ def test_a_metric_that_fails_on_a_file_is_no_score_of_it(lists: Path, outputs: P
     assert rows(outputs)["utt0.wav"]["extracted"]["stoi"] is None
 
 
+@pytest.mark.slow
 def test_a_metric_that_cannot_run_is_a_row_that_says_why(lists: Path, outputs: Path) -> None:
     done = evaluate(lists, outputs, "--whisper-model", "/nowhere/whisper", metrics=("stoi", "dwer", "tokens"))
     assert done.returncode == 1, done.stderr  # it was asked for by name

@@ -61,6 +61,7 @@ def test_the_results_do_not_depend_on_the_number_of_processes(tmp_path, one_proc
         assert (tmp_path / f"{utterance}.wav").read_bytes() == (one_process / f"{utterance}.wav").read_bytes()
 
 
+@pytest.mark.slow
 def test_outputs_are_as_long_as_the_mixtures(one_process) -> None:
     for utterance in UTTERANCES:
         mixture = sf.info(REFERENCE / f"test/mix_clean/{utterance}.wav")
@@ -89,6 +90,7 @@ def test_the_python_interface_gives_the_same(one_process) -> None:
     np.testing.assert_allclose(written, wav.numpy(), atol=1e-4 + 1 / 32768)
 
 
+@pytest.mark.slow
 def test_a_second_run_does_only_what_is_missing(tmp_path, one_process) -> None:
     out = tmp_path / "out"
     shutil.copytree(one_process, out)
@@ -297,6 +299,7 @@ def test_a_full_disk_fails_its_file_alone(tmp_path, no_room) -> None:
     assert not [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_a_file_that_comes_between_two_shards_is_told(tmp_path) -> None:
     scp = tmp_path / "test"
     scp.mkdir()

@@ -24,6 +24,7 @@ OPTIONAL = {
 # Declared, but imported by none of our files: by whom they are needed
 NOT_IMPORTED = {
     "librosa": "speechmos and torchmetrics, which do not say so",
+    "pytest-xdist": "make test",
     "ruff": "make lint",
 }
 OURS = {path.stem if path.suffix else path.name for path in ROOT.iterdir() if path.suffix in ("", ".py")}
@@ -60,6 +61,7 @@ def imported() -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_what_is_imported_is_declared() -> None:
     missing = {name: sorted(modules) for name, modules in imported().items() if name not in declared()}
     assert not missing

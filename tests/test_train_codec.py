@@ -74,6 +74,7 @@ def whole(tmp_path_factory, corpus) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_trains_and_what_it_exports_is_what_it_trained(tmp_path, corpus, whole) -> None:
     rows = lines(whole, "train")
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
@@ -89,6 +90,7 @@ def test_it_trains_and_what_it_exports_is_what_it_trained(tmp_path, corpus, whol
     assert len(ours) == 9 and all(np.array_equal(x, theirs[name]) for name, x in ours.items())
 
 
+@pytest.mark.slow
 def test_the_decoder_alone_leaves_every_token(tmp_path, corpus, whole) -> None:
     done = call(
         *command(tmp_path, corpus, "--init", whole / "ckpt/last.pth", decoder_only=True, init_discriminator=True)
@@ -104,6 +106,7 @@ def test_the_decoder_alone_leaves_every_token(tmp_path, corpus, whole) -> None:
     assert all(np.array_equal(x, theirs[name]) for name, x in ours.items())
 
 
+@pytest.mark.slow
 def test_fresh_discriminators_beside_a_trained_codec_are_told_of(tmp_path, corpus, whole) -> None:
     done = call(*command(tmp_path, corpus, "--init", whole / "export/SpeechTokenizer.pt", epoch=1))
     assert done.returncode == 0, done.stderr
@@ -126,6 +129,7 @@ def test_fresh_discriminators_beside_a_trained_codec_are_told_of(tmp_path, corpu
         ({"distill_type": "x_axis"}, ["distill_type must be one of d_axis, t_axis"]),
     ],
 )
+@pytest.mark.slow
 def test_mistakes_end_before_the_first_step(tmp_path, corpus, keys: dict, words: list[str]) -> None:
     done = call(*command(tmp_path, corpus, **keys))
     assert done.returncode == 2 and "Traceback" not in done.stderr

@@ -60,6 +60,7 @@ def whole(tmp_path_factory, corpus, units) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_trains_and_writes_an_encoder_that_is_read_as_any(whole) -> None:
     lines = [json.loads(line) for line in (whole / "log/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 2, 3, 4]

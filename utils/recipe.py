@@ -40,9 +40,9 @@ from utils.recipe_overrides import override, parse_overrides
 from utils.recipe_tree import block_at, dump, read, references, settle_scalars, tag_of
 
 # What programs ask for; every other key of a recipe is there for one of these.
-JOBS = ("extract", "tokenize", "decode", "resynthesise", "score", "continue")
+JOBS = ("extract", "tokenize", "decode", "resynthesise", "score", "continue", "features")
 PARTS = ("seed", "gpus", "tokenizer", "vocoder", "model", "task", "train_data", "valid_data", "trainer")
-ROOTS = (*PARTS, *JOBS, "teacher_features")
+ROOTS = (*PARTS, *JOBS)
 _MISSING = "!PLACEHOLDER"
 
 

@@ -19,6 +19,8 @@ class TeacherFeatures(SystemProgram):
         ValueError: there is no teacher.
     """
 
+    record = "features.json"
+
     def __init__(self, *, teacher: Teacher | None):
         if teacher is None:
             raise ValueError("teacher_path must be set: --override teacher_path=...")

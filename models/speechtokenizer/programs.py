@@ -56,6 +56,7 @@ class Tokenize(CodecProgram):
     """Speech -> tokens of all codebooks before ``codebooks``, from the first on."""
 
     follows_from = ("tokenizer", "codebook_rows")
+    record = TOKENS_RECORD
 
     def __init__(self, *, codec: SpeechTokenizer, batch_seconds: float = 24.0):
         super().__init__(codec=codec, batch_seconds=batch_seconds)

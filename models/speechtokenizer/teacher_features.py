@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
     setup_console()
     with report_errors(args.debug) as outcome:
-        setup = Setup("teacher_features", args.config_path, overrides=tuple(args.override))
+        setup = Setup("features", args.config_path, overrides=tuple(args.override))
         options = Options(args.gpus, args.proc, overwrite=args.overwrite)
         outcome.status = run_list(setup, args.list, args.output, options)
     return outcome.status

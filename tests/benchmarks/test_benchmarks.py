@@ -89,6 +89,7 @@ def run_ip() -> str:
     return "".join(line for line in found.splitlines() if line.startswith("tse-"))
 
 
+@pytest.mark.slow
 def test_two_ways_are_run_in_turns() -> None:
     calls = []
     device = torch.device("cpu")

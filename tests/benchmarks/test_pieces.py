@@ -54,6 +54,7 @@ def test_an_extraction_is_judged_by_what_it_holds(mixtures) -> None:
 
 
 @pytest.mark.parametrize("where", ["made", "lists"])
+@pytest.mark.slow
 def test_it_prints_each_way_beside_the_first(tmp_path, capsys, mixtures, where: str) -> None:
     for role, number in itertools.product(ROLES, range(2)):
         audio.write(tmp_path / f"{role}{number}.wav", mixtures[number][ROLES.index(role)])

@@ -50,6 +50,7 @@ def test_everything_is_said(tmp_path):
     assert page.text.count(" no output") == 49  # of the 62, 50 are listed, of which one has another problem
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_or_run(tmp_path):
     page = written(tmp_path, report())
     assert {re.match(r"#|data:(image/png|audio/flac);base64,", load)[0] for load in page.loads} == {

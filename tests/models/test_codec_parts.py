@@ -41,6 +41,7 @@ def test_each_end_of_the_codec_is_what_the_codec_is() -> None:
 
 
 @pytest.mark.parametrize("mode", [{}, {"concat_regi": True, "mix_continuous": True, "centroid_embeddings": True}])
+@pytest.mark.slow
 def test_the_recipe_trains_and_extracts(tmp_path, mode: dict) -> None:
     keys = {
         **SMALL,

@@ -115,6 +115,7 @@ def test_any_piece_length_gives_the_same_within_the_contexts_reach(piece_seconds
 
 
 @pytest.mark.parametrize("batch_seconds", [0, 300])
+@pytest.mark.slow
 def test_the_batch_of_pieces_changes_nothing_but_rounding(aligned, batch_seconds: int) -> None:
     mixture, enrolment = read("mix_clean", "utt3")[0, :120000], read("aux_s1", "utt3")[0]
     before = aligned.extract(mixture, enrolment)
@@ -246,6 +247,7 @@ def test_a_batch_has_the_tokens_of_its_rows(aligned: Extractor) -> None:
 
 
 @pytest.mark.parametrize("chunking", ["aligned", "published"])
+@pytest.mark.slow
 def test_a_stream_gives_the_same_numbers_and_reads_a_batch_of_pieces_at_a_time(chunking: str) -> None:
     system = load_extractor(
         RECIPE, REFERENCE / "tselm.pth", overrides=settings(chunking=chunking, batch_seconds=6, **SHORT)
@@ -269,6 +271,7 @@ def test_a_stream_gives_the_same_numbers_and_reads_a_batch_of_pieces_at_a_time(c
 
 
 @pytest.mark.parametrize("chunking", ["aligned", "published"])
+@pytest.mark.slow
 def test_mixtures_in_company_have_the_numbers_that_they_have_alone(chunking: str) -> None:
     """Of any lengths, of mixtures and of enrolments; those that can be computed together are."""
     system = load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings(chunking=chunking, **SHORT))

@@ -19,6 +19,7 @@ def batch() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.slow
 def test_objective_and_evaluation_agree(batch, variant: str) -> None:
     torch.manual_seed(0)
     task = Recipe(RECIPE, overrides=settings(**VARIANTS[variant])).build("task")["task"].eval()
@@ -36,6 +37,7 @@ def test_objective_and_evaluation_agree(batch, variant: str) -> None:
         assert means["copy_error"] == pytest.approx(float(copied), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_in_train_mode_the_tokens_of_a_fixed_input_do_not_change(batch) -> None:
     """The reference's WavLM has dropout, layer drop and SpecAugment on in its config."""
     torch.manual_seed(0)
@@ -65,6 +67,7 @@ def test_only_the_network_trains(batch) -> None:
     assert all(p.requires_grad == (id(p) in trained) for p in task.parameters())
 
 
+@pytest.mark.slow
 def test_media_are_what_the_log_can_show(batch) -> None:
     recipe = Recipe(RECIPE, overrides=settings())
     assert not recipe.build("task")["task"].media(batch).audio
@@ -123,6 +126,7 @@ def forbid_tokenising(task: TokenPrediction, monkeypatch) -> None:
     monkeypatch.setattr(task.tokenizer.encoder, "forward", None)
 
 
+@pytest.mark.slow
 def test_a_later_run_reads_what_would_be_computed(batch, tmp_path, monkeypatch) -> None:
     folder = tmp_path / "made" / "on demand"
     keyed = {**batch, "key": KEYS}
@@ -151,6 +155,7 @@ def test_a_later_run_reads_what_would_be_computed(batch, tmp_path, monkeypatch) 
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_tokens_of_another_tokenizer_are_never_used(batch, tmp_path, other, monkeypatch) -> None:
     keyed = {**batch, "key": KEYS}
     values(cached_task(tmp_path), keyed)
@@ -170,6 +175,7 @@ def test_tokens_of_another_tokenizer_are_never_used(batch, tmp_path, other, monk
     assert len(now) == 4 and now.items() > written.items()
 
 
+@pytest.mark.slow
 def test_tokens_of_what_auto_is_elsewhere_are_never_used(batch, tmp_path, monkeypatch) -> None:
     """A folder that machines share: on one of them auto is bf16, on the other fp32."""
     keyed = {**batch, "key": KEYS}
@@ -180,6 +186,7 @@ def test_tokens_of_what_auto_is_elsewhere_are_never_used(batch, tmp_path, monkey
     assert {path.name.rpartition("-")[0] for path in files(tmp_path)} == {"cpu-fp32", "cpu-bf16"}
 
 
+@pytest.mark.slow
 def test_a_broken_file_is_made_anew(batch, tmp_path, caplog) -> None:
     keyed = {**batch, "key": KEYS}
     first = values(cached_task(tmp_path), keyed)
@@ -195,6 +202,7 @@ def test_a_broken_file_is_made_anew(batch, tmp_path, caplog) -> None:
     assert values(cached_task(tmp_path), keyed) == first and len(caplog.records) == 1
 
 
+@pytest.mark.slow
 def test_tasks_share_a_folder(batch, tmp_path, monkeypatch) -> None:
     """Each has tokenised one item, as two processes of a run; then both know both, in any order."""
     keyed = {**batch, "key": KEYS}
@@ -210,6 +218,7 @@ def test_tasks_share_a_folder(batch, tmp_path, monkeypatch) -> None:
         assert values(task, turned) == pytest.approx(want, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_tokenised(batch, tmp_path, monkeypatch) -> None:
     keyed = {**batch, "key": KEYS}
     values(cached_task(tmp_path), {name: value[1:] for name, value in keyed.items()})

@@ -78,6 +78,7 @@ def test_what_is_repeated_is_heard_once(tmp_path, wavs, mixture: int, norm: str,
     assert (frames[1] < frames[0]) == (norm == "layer" and mixture % 5 == 0)
 
 
+@pytest.mark.slow
 def test_compiled_it_gives_the_same(tmp_path, wavs, monkeypatch) -> None:
     """Traced in one piece; what torch's compiler then makes of it, which takes a minute, is torch's own."""
     traced = functools.partial(torch.compile, WavLM._hidden_states, backend="aot_eager", fullgraph=True, dynamic=False)

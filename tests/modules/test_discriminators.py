@@ -27,6 +27,7 @@ def outputs(discriminator: HifiganDiscriminator, wav: torch.Tensor) -> list[torc
     return [x for layers in features for x in layers]
 
 
+@pytest.mark.slow
 def test_by_default_they_are_speechbrains(whole, wav) -> None:
     ours = Discriminators().eval()
     assert sum(p.numel() for p in ours.parameters()) == 70_724_591
@@ -52,6 +53,7 @@ def test_what_is_left_out_changes_nothing_in_what_is_left(whole, wav) -> None:
 
 
 @pytest.mark.parametrize("width", [0.5, 0.125, 0.01])
+@pytest.mark.slow
 def test_narrower_ones_look_at_the_same_places(whole, wav, width: int) -> None:
     narrow = Discriminators(width=width)
     assert narrow.state_dict().keys() == whole.state_dict().keys()
@@ -64,6 +66,7 @@ def test_narrower_ones_look_at_the_same_places(whole, wav, width: int) -> None:
                 assert getattr(layer, fact) == getattr(layers[name], fact), (name, fact)
 
 
+@pytest.mark.slow
 def test_the_cost_falls_with_the_square_of_the_width() -> None:
     count = {w: sum(p.numel() for p in Discriminators(width=w, scales=0).parameters()) for w in (1.0, 0.25, 0.125)}
     assert 15 < count[1.0] / count[0.25] < 17 and 60 < count[1.0] / count[0.125] < 66

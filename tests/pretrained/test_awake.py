@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from tests.toy import ROOT, read, settings
 from utils.recipe import Recipe
 
 
+@pytest.mark.slow
 def test_an_encoder_left_in_train_mode_is_random_there_and_itself_in_validation() -> None:
     """The published fault, as config/toy/tselm_awake.yaml measures it."""
     layers = "[1, 3, 7, 12, 18, 23]"

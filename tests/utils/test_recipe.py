@@ -375,6 +375,7 @@ def test_relative_paths_are_beside_the_recipe_or_in_the_current_folder(nested, t
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.slow
 def test_a_shipped_recipe_hands_over_what_its_classes_ask_for(path: Path) -> None:
     recipe = Recipe(path)
     names = [name for name in ROOTS if name in recipe.text().split(":")[0] or f"\n{name}:" in recipe.text()]

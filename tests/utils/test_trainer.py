@@ -120,6 +120,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("stop_after", [1, 3, 4, 5])
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, workers: int, stop_after: int) -> None:
     """6 steps in two epochs; after 3 the first epoch is over, after 4 and 5 the run is in mid-epoch."""
     whole = fit(tmp_path / "whole", workers=workers)

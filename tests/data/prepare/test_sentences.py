@@ -10,6 +10,7 @@ from data.prepare.sentences import SPLITS, sentences, split_of, transcript
 
 
 @pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.slow
 def test_thousands_of_different_sentences_of_one_split(split):
     texts = list(itertools.islice(sentences(split, "any seed"), 3000))
     assert len({transcript(text) for text in texts}) > 2990  # the stream itself only promises different texts

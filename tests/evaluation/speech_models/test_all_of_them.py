@@ -47,6 +47,7 @@ def test_a_signal_equals_itself(ssl, xvector, whisper, nisqa_tar) -> None:
     assert words[0] == 0 and words[1] > 0
 
 
+@pytest.mark.slow
 def test_scores_are_plain_numbers_and_the_signals_are_not_written_to(ssl, xvector, whisper, nisqa_tar) -> None:
     output, target = tone(0), tone(1)
     for wav in (output, target):

@@ -49,6 +49,7 @@ def greedy_words(folder, wav: np.ndarray) -> str:
     return " ".join(WORDS[token - 256] for token in heard)
 
 
+@pytest.mark.slow
 def test_dwer_is_that_of_what_whisper_hears(whisper) -> None:
     metric, tokenizer = (
         loaded(DifferentialWER(source=str(whisper))),
@@ -87,6 +88,7 @@ def test_a_file_longer_than_whispers_window_is_heard_to_its_end(whisper) -> None
     assert score["dwer"] == pytest.approx(jiwer.wer(reference, metric.transcribe(np.zeros_like(wav))), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_whisper_that_hardly_gets_on_comes_to_an_end(whisper, tmp_path) -> None:
     """One that gives <|0.00|> first and then <|0.02|> wherever it may."""
     folder = shutil.copytree(whisper, tmp_path / "model")

@@ -49,6 +49,7 @@ def whole(tmp_path_factory, corpus) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_recipe_fits_codebooks_that_a_tokenizer_reads(whole) -> None:
     best = saved(whole, "best")["codebooks.centres"]
     for found, centres in zip(read_kmeans(whole / "out", LAYERS), best, strict=True):

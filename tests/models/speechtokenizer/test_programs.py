@@ -81,7 +81,7 @@ def test_results_follow_from_the_parts_that_make_them() -> None:
         ("resynthesise", {"first_codebook": 2, "codebooks": 2}, "before codebook 2 .codebooks.; got 2"),
         ("decode", {"first_codebook": -1}, "first_codebook must be 0 to 7"),
         ("tokenize", {"codebooks": 9}, "codebooks must be 1 to 8"),
-        ("teacher_features", {}, "teacher_path must be set"),
+        ("features", {}, "teacher_path must be set"),
     ],
 )
 def test_ranges_that_cannot_be_are_refused(job: str, keys: dict, message: str) -> None:
@@ -99,7 +99,7 @@ def test_without_a_checkpoint_there_is_nothing_to_run() -> None:
 
 def test_features_are_those_of_the_teacher_in_half_precision() -> None:
     keys = {"codec_config": REFERENCE / "elu/config.json", "teacher_path": REFERENCE / "teacher"}
-    run = build_program(Recipe(RECIPE, overrides=[f"{key}={value}" for key, value in keys.items()]), "teacher_features")
+    run = build_program(Recipe(RECIPE, overrides=[f"{key}={value}" for key, value in keys.items()]), "features")
     made = run([speech("utt0"), speech("utt2")])
     assert [tuple(one["features"].shape) for one in made] == [(50, 12), (32, 12)]
     wanted = run.teacher(read("utt2")[None], torch.tensor([9999]))[0]

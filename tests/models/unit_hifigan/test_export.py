@@ -20,6 +20,7 @@ from tests.unit_hifigan import ARGUMENTS, LAYERS, V, make, make_batch
 
 @pytest.mark.parametrize("export_format", ["released", "safetensors"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.slow
 def test_what_is_exported_sounds_as_what_was_trained(tmp_path, discriminator, export_format: str, dtype: str) -> None:
     task = make(discriminator, export_format=export_format, export_dtype=dtype)
     before = copy.deepcopy(task.generator.state_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from speechbrain.lobes.models.HifiGAN import (
     DiscriminatorLoss,
@@ -38,6 +39,7 @@ def test_the_losses_are_speechbrains() -> None:
     torch.testing.assert_close(lsgan_discriminator_loss(real, fake), theirs)
 
 
+@pytest.mark.slow
 def test_the_losses_are_float32_and_reach_their_weights(discriminator) -> None:
     """The generator's is the weighted sum of what it logs, also where the networks compute in bfloat16."""
     task = make(discriminator, mel_weight=2.0, adversarial_weight=3.0, feature_weight=5.0).train()

@@ -14,6 +14,7 @@ from utils.descent import Descent
 from utils.progress import Averages
 
 
+@pytest.mark.slow
 def test_the_discriminators_step_first_and_the_fake_is_computed_once(discriminator) -> None:
     task = make(discriminator).train()
     calls = []
@@ -48,6 +49,7 @@ def test_the_generator_meets_the_discriminators_that_have_stepped(period_discrim
 
 
 @pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.slow
 def test_accumulation_trains_the_same_weights(period_discriminators, recompute: bool) -> None:
     """The generator's gradients were against discriminators of the step before, but for the last micro-batch. A test
     with a learning rate of 0 could not see it."""
@@ -82,6 +84,7 @@ def test_without_discriminators_the_mel_loss_trains_alone() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.slow
 def test_one_batch_is_learnt(period_discriminators, precision: str) -> None:
     """The mel distance falls to a quarter, in some tens of steps."""
     task = make(period_discriminators).train()

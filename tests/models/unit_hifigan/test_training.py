@@ -172,6 +172,7 @@ def initial_weights(data: dict[str, Path]) -> dict[str, torch.Tensor]:
         (dict(mel_sizes="[]"), "one size of FFT or more, got none"),
     ],
 )
+@pytest.mark.slow
 def test_mistakes_are_one_line_that_names_them(tmp_path, data, change: dict, message: str) -> None:
     done = call(*command(tmp_path, **{**data, **change}))
     assert done.returncode == 2 and "Traceback" not in done.stderr
