@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.interfaces import Item, Role
+from models.interfaces import TOKENS_RECORD, Item, Role
 from models.programs import SystemProgram, require_same_tokens, token_facts
 from models.speechtokenizer.codec import SpeechTokenizer
 
