@@ -56,7 +56,9 @@ class WavLM(Frozen):
         self.layers = tuple(int(layer) for layer in layers)
         self.normalize = normalize
         self.compiled = compiled
-        self.model, total = _load(source, highest=max(self.layers))
+        self.model, total = load_transformer(
+            source, highest=max(self.layers), kind="WavLM", config_class=WavLMConfig, model_class=WavLMModel
+        )
         config = self.model.config
         self.dim: int = config.hidden_size
         self.grid = frame_grid(config)
@@ -259,16 +261,23 @@ def frame_grid(config: WavLMConfig, depth: int | None = None) -> FrameGrid:
     return FrameGrid(window=window, hop=hop)
 
 
-def _load(source: str | os.PathLike, *, highest: int) -> tuple[WavLMModel, int]:
-    """The model up to layer ``highest``, and the number of layers that it has in all."""
+def load_transformer(
+    source: str | os.PathLike, *, highest: int, kind: str, config_class: type, model_class: type
+) -> tuple[nn.Module, int]:
+    """A transformers model up to layer ``highest``, and the number of layers that it has in all.
+
+    Args:
+        kind: what it is called in errors.
+        config_class, model_class: transformers' classes.
+    """
     source = os.fspath(source)
     is_folder = Path(source).is_dir()
     if not is_folder and (source.count("/") != 1 or source.startswith((".", "~", "/"))):
-        raise FileNotFoundError(f"no such WavLM folder: {source}")
+        raise FileNotFoundError(f"no such {kind} folder: {source}")
     # transformers would list the layers left out as a fault
     try:
         with quiet_transformers():
-            config = WavLMConfig.from_pretrained(source)
+            config = config_class.from_pretrained(source)
             total = config.num_hidden_layers
             if (config.hidden_act, config.feat_extract_activation) != ("gelu", "gelu"):
                 raise ValueError(
@@ -278,12 +287,12 @@ def _load(source: str | os.PathLike, *, highest: int) -> tuple[WavLMModel, int]:
                 raise ValueError(f"{source} has {total} layers, layer {highest} was asked for")
             config.num_hidden_layers = highest
             config.mask_time_prob = config.mask_feature_prob = 0.0
-            model, info = WavLMModel.from_pretrained(
+            model, info = model_class.from_pretrained(
                 source, config=config, dtype=torch.float32, output_loading_info=True, local_files_only=is_folder
             )
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         where = "" if is_folder else " on the hub or in its cache; a local folder works too"
-        raise ValueError(f"cannot load a WavLM from {source}{where} ({' '.join(str(error).split())})") from error
+        raise ValueError(f"cannot load a {kind} from {source}{where} ({' '.join(str(error).split())})") from error
     if info["missing_keys"]:
         raise ValueError(f"{source} lacks weights: {first_few(sorted(info['missing_keys']))}")
     return model, total

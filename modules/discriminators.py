@@ -37,6 +37,7 @@ class Discriminators(HifiganDiscriminator):
             are slow.
         stft_sizes: of the spectrograms' FFTs, in samples.
         stft_filters: channels of the discriminators of spectrograms, which the width does not change.
+        zero_padding: of the period discriminators' convolutions, as HiFi-GAN's own code has it; SpeechBrain's mirror.
 
     Raises:
         ValueError: nothing is left, or there is no such width, period or scale.
@@ -50,6 +51,7 @@ class Discriminators(HifiganDiscriminator):
         scales: int = SCALES,
         stft_sizes: Sequence[int] = (),
         stft_filters: int = 32,
+        zero_padding: bool = False,
     ):
         if not 0 < width <= 1:
             raise ValueError(f"the width of the discriminators must be above 0 and at most 1, got {width}")
@@ -69,6 +71,10 @@ class Discriminators(HifiganDiscriminator):
                 _narrow_period(part, width)
             for part in self.msd.discriminators:
                 _narrow_scale(part, width)
+        if zero_padding:
+            for layer in self.mpd.modules():
+                if isinstance(layer, Conv2d):
+                    layer.padding_mode = "constant"
         self.stft = nn.ModuleList(STFTDiscriminator(size=size, filters=stft_filters) for size in stft_sizes)
 
     def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[list[torch.Tensor]]]:
@@ -87,11 +93,19 @@ def make_discriminators(
     scales: int = SCALES,
     stft_sizes: Sequence[int] = (),
     stft_filters: int = 32,
+    zero_padding: bool = False,
 ) -> Discriminators | None:
-    """``Discriminators``, or None where there are no periods, scales and spectrograms."""
-    if not periods and not stft_sizes and scales == 0:
+    """``Discriminators``, or None where there are no periods, scales and spectrograms, or the width is 0."""
+    if width == 0 or (not periods and not stft_sizes and scales == 0):
         return None
-    return Discriminators(width=width, periods=periods, scales=scales, stft_sizes=stft_sizes, stft_filters=stft_filters)
+    return Discriminators(
+        width=width,
+        periods=periods,
+        scales=scales,
+        stft_sizes=stft_sizes,
+        stft_filters=stft_filters,
+        zero_padding=zero_padding,
+    )
 
 
 def _narrow_period(discriminator: DiscriminatorP, width: float) -> None:

@@ -26,6 +26,7 @@ class LogMel(nn.Module):
         centred: the first window's middle lies on the first sample; else windows begin (size - hop) / 2 before it and
             end as far behind the last one. The ends are mirrored.
         eps: added to each magnitude.
+        power_eps: added to each squared magnitude, before the root.
         allow_empty: a band may lie between two frequencies of the FFT, and always be empty.
 
     Raises:
@@ -44,6 +45,7 @@ class LogMel(nn.Module):
         scale: str = "slaney",
         centred: bool = True,
         eps: float = 0.0,
+        power_eps: float = 0.0,
         allow_empty: bool = False,
     ):
         super().__init__()
@@ -60,6 +62,7 @@ class LogMel(nn.Module):
         self.hop = hop or size // 4
         self.floor = floor
         self.eps = eps
+        self.power_eps = power_eps
         self.overhang = size // 2 if centred else (size - self.hop) // 2
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("window", torch.hann_window(size), persistent=False)
@@ -78,9 +81,11 @@ class LogMel(nn.Module):
             )
         with torch.autocast(wav.device.type, enabled=False):
             wav = F.pad(wav.float(), (self.overhang, self.overhang), mode="reflect")
-            magnitudes = torch.stft(
-                wav, self.size, self.hop, window=self.window, center=False, return_complex=True
-            ).abs()
+            spectrum = torch.stft(wav, self.size, self.hop, window=self.window, center=False, return_complex=True)
+            if self.power_eps:
+                magnitudes = (torch.view_as_real(spectrum).square().sum(-1) + self.power_eps).sqrt()
+            else:
+                magnitudes = spectrum.abs()
             magnitudes = magnitudes + self.eps if self.eps else magnitudes
             return (magnitudes.transpose(-1, -2) @ self.filters).transpose(-1, -2).clamp(min=self.floor).log()
 
@@ -91,7 +96,7 @@ class MelDistance(nn.Module):
     Args:
         sizes: of the FFTs, in samples.
         bands: at a size of 1024. Other sizes have them in proportion: bands as narrow as the FFT can resolve.
-        sample_rate, max_frequency, floor: as for ``LogMel``.
+        sample_rate, max_frequency, floor, centred, power_eps: as for ``LogMel``.
     """
 
     def __init__(
@@ -102,6 +107,8 @@ class MelDistance(nn.Module):
         sample_rate: int = 16000,
         max_frequency: float = 8000.0,
         floor: float = 1e-5,
+        centred: bool = True,
+        power_eps: float = 0.0,
     ):
         super().__init__()
         if not sizes:
@@ -113,6 +120,8 @@ class MelDistance(nn.Module):
                 sample_rate=sample_rate,
                 max_frequency=max_frequency,
                 floor=floor,
+                centred=centred,
+                power_eps=power_eps,
             )
             for size in sizes
         )

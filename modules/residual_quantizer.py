@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from modules.draw import draw
 from modules.kmeans import full_precision, nearest
 from modules.lloyd import k_means
 
@@ -202,19 +203,14 @@ class ResidualQuantizer(nn.Module):
         They differ as far as there are as many frames as codes, and do not depend on who has which item: a draw names
         a frame among the ``total`` of all processes, and who has it tells it to the others.
         """
-        generator = torch.Generator().manual_seed(seed)
         shape = self.num_codebooks, self.vocab_size
-        strata = torch.stack([torch.randperm(shape[1], generator=generator) for _ in range(shape[0])])
-        draws = (strata + torch.rand(shape, generator=generator, dtype=torch.float64)) / shape[1]
         frames = x.shape[1]
         items = (total / frames).long().clamp(min=1)  # all items have as many frames
-        chosen = (draws.to(x.device) * items * frames).long()  # [K, V]
-        is_mine = (chosen // frames)[..., None] == places % items  # [K, V, items here]
-        found = is_mine.new_zeros(shape, dtype=x.dtype)
+        place, is_mine = draw(shape, items=items, frames=frames, places=places, seed=seed)
+        found = x.new_zeros(shape)
         drawn = x.new_zeros(*shape, x.shape[2])
         if len(x):
-            place = is_mine.byte().argmax(-1) * frames + chosen % frames
-            found = is_mine.any(-1).to(x.dtype)
+            found = is_mine.to(x.dtype)
             flat, codes = x.flatten(0, 1), tokens.flatten(0, 1)
             for k in range(shape[0]):
                 left = flat[place[k]]

@@ -23,7 +23,8 @@ def read_kmeans(folder: str | os.PathLike, layers: Sequence[int]) -> list[Tensor
 
     Args:
         folder: holds one ``*_L{l}.pt`` a layer, a scikit-learn k-means saved by joblib, or our ``kmeans.safetensors``
-            with the tensors ``layer_{l}``. Where both are there, ours counts.
+            with the tensors ``layer_{l}``. Where both are there, ours counts. For one layer also such a joblib file
+            itself (``km.bin``).
         layers: indices of the WavLM layers.
 
     Returns:
@@ -34,6 +35,8 @@ def read_kmeans(folder: str | os.PathLike, layers: Sequence[int]) -> list[Tensor
         ValueError: a layer with two files, a file that is unsafe or broken, centres that are not finite or differ
             in shape between layers.
     """
+    if os.path.isfile(folder) and len(layers) == 1:
+        return _checked(folder, {layers[0]: (Path(folder), _released_centres(Path(folder)))}, layers)
     folder = existing_folder(folder, "k-means")
     ours = folder / "kmeans.safetensors"
     if ours.is_file():
@@ -58,6 +61,13 @@ def read_kmeans(folder: str | os.PathLike, layers: Sequence[int]) -> list[Tensor
         if twice:
             raise ValueError(f"more than one k-means for a layer in {folder}; keep one. {'; '.join(twice)}")
         found = {layer: (files[layer][0], _released_centres(files[layer][0])) for layer in layers}
+    return _checked(folder, found, layers)
+
+
+def _checked(
+    folder: str | os.PathLike, found: Mapping[int, tuple[Path, Tensor]], layers: Sequence[int]
+) -> list[Tensor]:
+    """The centres in the order of the layers, if they are finite and of one shape."""
     for path, centres in found.values():
         if centres.ndim != 2 or not centres.is_floating_point() or 0 in centres.shape:
             raise ValueError(f"centres must be floats [V, D], {path} has {centres.dtype} {list(centres.shape)}")

@@ -17,11 +17,10 @@ from models.speechtokenizer.files import NETWORK, adopted_state, write_released
 from models.speechtokenizer.losses import Distillation, Reconstruction, weighted
 from models.speechtokenizer.network import CodecNetwork, Coded
 from models.speechtokenizer.teacher import Teacher
+from modules.adversarial import against_discriminators
 from modules.codebook_use import CodeUse
 from modules.frames import length_mask
-from modules.frozen import without_gradients
 from modules.losses import (
-    feature_matching_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,
     lsgan_discriminator_loss,
@@ -219,11 +218,11 @@ class SpeechCoding(Task):
             learned, others = self._latent_losses(batch, coded)
             loss, metrics = loss + learned, metrics | others | self.use.metrics()
         if is_adversarial:
-            terms = dict(zip(("adversarial", "features"), self._against_discriminators(real, coded.wav), strict=True))
-            loss = loss + weighted(
-                (self.adversarial_weight, terms["adversarial"]), (self.feature_weight, terms["features"])
+            adversarial, features = against_discriminators(
+                self.discriminator, real, coded.wav, loss=self.generator_loss, summed=True
             )
-            metrics |= {name: x.detach() for name, x in terms.items()}
+            loss = loss + weighted((self.adversarial_weight, adversarial), (self.feature_weight, features))
+            metrics |= {"adversarial": adversarial.detach(), "features": features.detach()}
         yield Objective(NETWORK, loss, {"loss": loss.detach(), **metrics})
 
     @torch.no_grad()
@@ -303,13 +302,6 @@ class SpeechCoding(Task):
         scores, _ = discriminator(torch.cat([real, fake])[:, None])
         halves = [score.chunk(2) for score in scores]
         return self.discriminator_loss([r for r, _ in halves], [f for _, f in halves])
-
-    def _against_discriminators(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with without_gradients(self.discriminator):
-            with torch.no_grad():
-                _, real_features = self.discriminator(real[:, None])
-            scores, features = self.discriminator(fake[:, None])
-        return self.generator_loss(scores), feature_matching_loss(real_features, features, summed=True)
 
     def _evaluate_alike(self, rows: Batch) -> dict[str, torch.Tensor]:
         """Means over rows of one length."""

@@ -14,8 +14,8 @@ from torch import nn
 from models.unit_hifigan.export import generator_arguments, write_released
 from models.unit_hifigan.files import write_vocoder
 from models.unit_hifigan.vocoder import UnitHifiGAN
-from modules.frozen import without_gradients
-from modules.losses import feature_matching_loss, lsgan_discriminator_loss, lsgan_generator_loss
+from modules.adversarial import against_discriminators
+from modules.losses import lsgan_discriminator_loss, lsgan_generator_loss
 from modules.mel import MelDistance
 from modules.spectral import spectrogram_image
 from utils.task import Batch, Media, Networks, Objective, Task
@@ -142,7 +142,7 @@ class TokenVocoding(Task):
         loss = self.mel_weight * mel
         metrics = {"mel": mel.detach()}
         if self.discriminator is not None:
-            adversarial, features = self._against_discriminator(real, fake)
+            adversarial, features = against_discriminators(self.discriminator, real, fake, loss=lsgan_generator_loss)
             loss = loss + self.adversarial_weight * adversarial + self.feature_weight * features
             metrics |= {"adversarial": adversarial.detach(), "features": features.detach()}
         yield Objective("generator", loss, {"loss": loss.detach(), **metrics})
@@ -205,17 +205,6 @@ class TokenVocoding(Task):
         """The same in float32, as the exported vocoder does it, also where training rounds to bfloat16."""
         with torch.autocast(batch["wav"].device.type, enabled=False):
             return _generate(self.generator, self._ids_of(batch))
-
-    def _against_discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The generator's adversarial and feature matching losses.
-
-        Its parameters take no part in the backward pass, which spares the work.
-        """
-        with without_gradients(self.discriminator):
-            with torch.no_grad():
-                _, real_features = self.discriminator(real[:, None])
-            scores, features = self.discriminator(fake[:, None])
-        return lsgan_generator_loss(scores), feature_matching_loss(real_features, features)
 
 
 def table_rows(*, layers: Sequence[int], vocab_size: int) -> int:

@@ -1,0 +1,568 @@
+"""Speech taken apart into units, a contour and a speaker, and put together again, in the same or another voice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from models.interfaces import Recording
+from models.resynthesis.contours import Pair, moved, normalise, own_pair, voiced_median
+from models.resynthesis.files import QUANTIZER, VOCODER, PublicSettings, is_public, load_public, load_quantiser
+from models.resynthesis.network import F0_HOP, GRID, ContourCodec, ResynthesisNetwork, require_one_of
+from models.ssl_tokenizer import SSLTokenizer
+from modules.frozen import Frozen, tensor_digest
+from utils.checkpoint import load, load_tensors
+from utils.errors import first_few
+
+SAMPLE_RATE = 16000
+LEVEL = 0.95  # of the peak that tracker and vocoder know
+LONGEST = 100 * SAMPLE_RATE  # samples that units hear in one piece
+AROUND = 5 * SAMPLE_RATE  # that they hear on either side of a piece of a longer file; a multiple of GRID
+
+
+class Contour(Protocol):
+    f0: np.ndarray  # [M] Hz
+    interpolated: np.ndarray
+
+
+class Tracker(Protocol):
+    def __call__(self, wav: np.ndarray, *, what: str = ...) -> Contour: ...
+
+    def facts(self) -> dict[str, object]: ...
+
+
+class Statistics(Protocol):
+    whole: Pair | None
+    by_name: Mapping[str, Pair]
+
+    def of(self, name: str | None) -> Pair | None: ...
+
+    def named(self, names: Sequence[str]) -> None: ...
+
+    def facts(self) -> dict[str, object]: ...
+
+
+class Resynthesizer(Frozen):
+    """Units, a contour and a speaker to speech, and speech to these.
+
+    Args:
+        network: the vocoder.
+        unit_encoder: of given units; None: built without, and only what needs it refuses.
+        tracker: of F0.
+        statistics: of the speakers' F0.
+        speakers: names in the order of their ids; None: those of the checkpoint.
+        speaker_embeddings: vectors by name, of an utterance or a speaker, with ``speaker_mode`` embedding.
+        speaker_encoder: has ``embed(wav [B, T]) -> [B, E]``; whole utterances are heard.
+        public: what a ``config.json`` beside a public checkpoint must say.
+        f0_normalize, f0_median, f0_interp: what becomes of a contour.
+        f0_source: whose statistics normalise it: ``speaker``, or ``utterance``, its own.
+        f0_policy: ``keep``, or ``flat``: all frames 0.
+        alignment: ``aligned``: outputs as long as inputs; ``published``: cut to whole frames, as published.
+        level: ``input``: outputs as loud as inputs; ``model``: as the generator gives them.
+        piece_seconds: of output that is made at once, which changes nothing but the memory.
+
+    Raises:
+        ValueError: parts or settings that do not fit together.
+    """
+
+    checkpoint = "needed"
+    sample_rate = SAMPLE_RATE
+    num_codebooks = 1
+    codebook_names = ("units",)
+
+    def __init__(
+        self,
+        *,
+        network: ResynthesisNetwork,
+        unit_encoder: SSLTokenizer | None,
+        tracker: Tracker,
+        statistics: Statistics,
+        speakers: Sequence[str] | None,
+        speaker_embeddings: Mapping[str, torch.Tensor],
+        speaker_encoder: Any | None = None,
+        public: PublicSettings,
+        f0_normalize: bool = True,
+        f0_median: bool = False,
+        f0_interp: bool = False,
+        f0_source: str = "speaker",
+        f0_policy: str = "keep",
+        alignment: str = "aligned",
+        level: str = "input",
+        piece_seconds: float = 20.0,
+    ):
+        super().__init__()
+        require_one_of("f0_source", f0_source, ("speaker", "utterance"))
+        require_one_of("f0_policy", f0_policy, ("keep", "flat"))
+        require_one_of("alignment", alignment, ("aligned", "published"))
+        require_one_of("level", level, ("input", "model"))
+        if not piece_seconds > 0:
+            raise ValueError(f"piece_seconds must be above 0, got {piece_seconds}")
+        self.network = network
+        self.unit_encoder = unit_encoder
+        self.tracker = tracker
+        self.statistics = statistics
+        self.embeddings = dict(speaker_embeddings)
+        self.speaker_encoder = speaker_encoder
+        self.public = public
+        self.f0_normalize = f0_normalize
+        self.f0_median = f0_median
+        self.f0_interp = f0_interp
+        self.f0_source = f0_source
+        self.f0_policy = f0_policy
+        self.alignment = alignment
+        self.level = level
+        self.piece_frames = max(1, round(piece_seconds * SAMPLE_RATE / network.frame))
+        self.hop_length = network.code_hop
+        self.vocab_size = network.num_units
+        self.speakers: list[str] = []
+        if network.speaker_mode == "table" and speakers is not None:
+            self._name_speakers(list(speakers))
+        self._given = None if getattr(network.quantizer, "loaded_from", None) is None else self._codec_copy()
+        self.freeze()
+
+    # -- weights -------------------------------------------------------------------------------------------------------
+
+    def load_checkpoint(self, path: str | os.PathLike) -> None:
+        """Load a checkpoint of the vocoder's training, or a public ``g_########``, or the folder of one.
+
+        Raises:
+            OSError, ValueError: it cannot be read, or does not fit the recipe; names that are missing; an F0 quantiser
+                that is another one than ``f0_quantizer_path`` names.
+        """
+        if is_public(path):
+            load_public(self.network, path, public=self.public)
+            names = None
+        else:
+            saved = load(path)
+            tensors = {name: x for name, x in saved["model"].items() if name.startswith(f"{VOCODER}.")}
+            if not tensors:
+                what = "an F0 quantiser" if any(n.startswith(f"{QUANTIZER}.") for n in saved["model"]) else "no vocoder"
+                raise ValueError(f"{path} holds {what}: the checkpoint of the vocoder's training is needed")
+            load_tensors({VOCODER: self.network}, tensors, path)
+            names = saved.get("settings", {}).get("speakers")
+        self._compare_quantisers(path)
+        self.network.generator.fold_weight_norm()
+        if self.network.speaker_mode == "table":
+            self._name_speakers_of(names, path)
+
+    def _codec_copy(self) -> dict[str, torch.Tensor]:
+        state = self.network.quantizer.state_dict()
+        return {name: x.clone() for name, x in state.items() if not name.startswith("decoder.")}
+
+    def _compare_quantisers(self, path: str | os.PathLike) -> None:
+        """Of the tensors that codes follow from: those that were named against those in the checkpoint."""
+        if self._given is None:
+            return
+        here = self._codec_copy()
+        names = [n for n in here if n.rpartition(".")[2] not in ("k_sum", "k_elem", "inited")]
+        largest = max(float((here[name].cpu() - self._given[name].cpu()).abs().max()) for name in names)
+        if largest > 1e-6:
+            raise ValueError(
+                f"{path} was trained with another F0 quantiser than {self.network.quantizer.loaded_from}: they differ "
+                f"by up to {largest:.2g}. Leave f0_quantizer_path out (null): the checkpoint holds its own"
+            )
+
+    def _name_speakers(self, names: list[str]) -> None:
+        rows = self.network.spkr.num_embeddings
+        if len(names) > rows:
+            raise ValueError(f"{len(names)} speakers are named, and the table has {rows} rows (speaker_rows)")
+        self.speakers = names
+        self.statistics.named(names)
+
+    def _name_speakers_of(self, names: Sequence[str] | None, path: str | os.PathLike) -> None:
+        if names is not None and self.speakers and list(names) != self.speakers:
+            raise ValueError(
+                f"{path} was trained with the speakers {first_few(names)}; the recipe names {first_few(self.speakers)} "
+                "(speakers): leave speakers out (null)"
+            )
+        if names is not None:
+            self._name_speakers([str(name) for name in names])
+        if not self.speakers:
+            raise ValueError(
+                f"{path} does not say who its speakers are: name the file with their names, speakers.txt, with "
+                "--override speakers=FILE (or speaker_from=single, for one)"
+            )
+
+    def digests(self) -> dict[str, str]:
+        """Of all that sound follows from."""
+        found = {"vocoder": tensor_digest(self.network.state_dict())}
+        if self.unit_encoder is not None:
+            found["tokenizer"] = self.unit_encoder.digest()
+        facts = {
+            "statistics": self.statistics.facts(), "speakers": self.speakers, **self.tracker.facts(),
+            "embeddings": {name: x.tolist() for name, x in self.embeddings.items()},
+        }  # fmt: skip
+        found["voices"] = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return found
+
+    def digest(self) -> str:
+        return hashlib.sha256("".join(sorted(self.digests().values())).encode()).hexdigest()
+
+    # -- units ---------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(self, wav: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Units of speech.
+
+        Args:
+            wav: [B, T] at 16 kHz, as it was recorded.
+            lengths: [B], samples of each row; None: all.
+
+        Returns:
+            [B, N, 1] int64; ``aligned``: N = ceil(T / hop); ``published``: the frames that fit. 0 beyond a row's own.
+
+        Raises:
+            ValueError: there is no unit encoder (``ssl_path``, ``kmeans_path``).
+        """
+        samples = [wav.shape[1]] * len(wav) if lengths is None else lengths.tolist()
+        rows = [self._units(row[: int(n)]) for row, n in zip(wav, samples, strict=True)]
+        found = wav.new_zeros(len(rows), max(map(len, rows), default=0), 1, dtype=torch.int64)
+        for row, units in zip(found, rows, strict=True):
+            row[: len(units), 0] = units
+        return found
+
+    def encode_files(self, recordings: Sequence[Recording]) -> list[torch.Tensor]:
+        """Of each file its units [N, 1] on the CPU; one by one, so that company changes nothing."""
+        device = next(self.network.parameters()).device
+        return [self._units(torch.as_tensor(one.whole()).to(device))[:, None].cpu() for one in recordings]
+
+    def _units(self, wav: torch.Tensor) -> torch.Tensor:
+        """[T] -> [N]."""
+        if self.alignment == "published":
+            return self._units_of(wav)
+        return self._units_of(self._on_grid(wav))[: -(-len(wav) // self.hop_length)]
+
+    def _units_of(self, wav: torch.Tensor, *, is_on_grid: bool | None = None) -> torch.Tensor:
+        """[T] -> [N]: of a signal on the grid T / hop units, else as many as fit."""
+        if (codec := self.network.code_codec) is not None:
+            return codec.encode(wav[None].float())[0]
+        if self.unit_encoder is None:
+            raise ValueError("this recipe has no unit encoder: set ssl_path and kmeans_path")
+        grid = self.unit_encoder.grid
+        if self.alignment == "aligned":
+            wav = F.pad(wav, (0, grid.overlap))
+        if len(wav) < grid.window:
+            return torch.zeros(0, dtype=torch.int64, device=wav.device)
+        if len(wav) <= LONGEST:
+            return self.unit_encoder.encode(wav[None])[0, :, 0]
+        return torch.cat(list(self._units_in_pieces(wav, grid.overlap)))
+
+    def _units_in_pieces(self, wav: torch.Tensor, overlap: int) -> Iterator[torch.Tensor]:
+        """Of a file that is longer than can be heard at once: each piece with what is around it."""
+        step, hop = LONGEST - 2 * AROUND, self.hop_length
+        total = (len(wav) - overlap) // hop
+        for start in range(0, len(wav) - overlap, step):
+            left = max(start - AROUND, 0)
+            heard = self.unit_encoder.encode(wav[None, left : start + step + AROUND + overlap])[0, :, 0]
+            first, last = start // hop, min((start + step) // hop, total)
+            yield heard[first - left // hop : last - left // hop]
+
+    # -- F0 ------------------------------------------------------------------------------------------------------------
+
+    def pitch(self, wav: torch.Tensor | np.ndarray) -> torch.Tensor:
+        """[T] at 16 kHz -> F0 [ceil(T / 80)] in Hz float32, 0 where there is no voice."""
+        return torch.from_numpy(self._track(_as_array(wav)).f0)
+
+    def _track(self, wav: np.ndarray) -> Contour:
+        return self.tracker(wav)
+
+    def _contour(self, wav: np.ndarray) -> torch.Tensor:
+        """What the vocoder was trained on, in Hz."""
+        found = self._track(wav)
+        return torch.from_numpy(found.interpolated if self.f0_interp else found.f0)
+
+    @torch.no_grad()
+    def pitch_codes(self, f0: torch.Tensor, *, speaker: str | None = None) -> torch.Tensor:
+        """F0 [M] in Hz, of a speaker -> its codes [M // 16] int64."""
+        codec = self._f0_codec()
+        prepared = self._prepared(f0.float().cpu(), speaker, speaker)
+        return codec.encode(prepared[None].to(_device(codec)))[0]
+
+    def _f0_codec(self) -> ContourCodec:
+        if (codec := self.network.f0_codec_in_use) is None:
+            raise ValueError(f"F0 is not quantised in this recipe (f0_mode {self.network.f0_mode})")
+        return codec
+
+    def _pair(self, name: str | None, f0: torch.Tensor, *, role: str) -> Pair:
+        """Mean and deviation to use for a speaker, as ``f0_source`` says."""
+        if role == "source" and self.f0_source == "utterance":
+            return own_pair(f0) or (0.0, 0.0)
+        pair = self.statistics.of(name)
+        if pair is None:
+            known = first_few(sorted(self.statistics.by_name)) or "nobody"
+            way = "; or f0_source=utterance, which takes the utterance's own" if role == "source" else ""
+            raise ValueError(f"f0_stats has nothing of {name!r}, and nothing global; it has {known}{way}")
+        return pair
+
+    def _prepared(
+        self, f0: torch.Tensor, source: str | None, speaker: str | None, *, target: Pair | None = None
+    ) -> torch.Tensor:
+        """A contour [M] in Hz as the network takes it."""
+        if self.f0_policy == "flat":
+            return torch.zeros_like(f0)
+        if self.f0_normalize:
+            pair = self._pair(source, f0, role="source")
+            return normalise(f0, *pair, median=voiced_median(f0) if self.f0_median else None)
+        if target is not None or speaker != source:
+            f0 = moved(f0, target or self._pair(speaker, f0, role="target"))
+        return f0
+
+    # -- speech --------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def decode(
+        self,
+        tokens: torch.Tensor,
+        *,
+        f0: torch.Tensor | None = None,
+        source: str | None = None,
+        speaker: str | None = None,
+    ) -> torch.Tensor:
+        """Speech of units, as the generator gives it.
+
+        Args:
+            tokens: [B, N, 1] int64 in [0, V).
+            f0: [B, M] in Hz, where the recipe uses F0; M * 80 = N * hop.
+            source: whose F0 it is; None: the speaker's.
+            speaker: who speaks; None: the source.
+
+        Returns:
+            [B, N * hop] float32 in (-1, 1).
+
+        Raises:
+            ValueError: shapes, lengths or names that do not fit.
+        """
+        return torch.cat(list(self.parts(tokens, f0=f0, source=source, speaker=speaker)), dim=1)
+
+    def parts(
+        self,
+        tokens: torch.Tensor,
+        *,
+        f0: torch.Tensor | None = None,
+        source: str | None = None,
+        speaker: str | None = None,
+        vector: torch.Tensor | None = None,
+        target: Pair | None = None,
+    ) -> Iterator[torch.Tensor]:
+        """The same in parts, each made when it is asked for.
+
+        Args:
+            vector: [E], the voice, in place of a name.
+            target: mean and deviation in Hz of its F0.
+        """
+        if tokens.ndim != 3 or tokens.shape[2] != 1:
+            raise ValueError(f"tokens [B, N, 1] are needed, got {list(tokens.shape)}")
+        low, high = (int(tokens.min()), int(tokens.max())) if tokens.numel() else (0, 0)
+        if low < 0 or high >= self.vocab_size:
+            raise ValueError(f"tokens must be in [0, {self.vocab_size}), got {low} to {high}")
+        source, speaker = source or speaker, speaker or source
+        inputs = self._inputs(tokens[..., 0], f0, source, speaker, vector, target)
+        return self._generated(inputs)
+
+    @torch.no_grad()
+    def _inputs(
+        self,
+        units: torch.Tensor,
+        f0: torch.Tensor | None,
+        source: str | None,
+        speaker: str | None,
+        vector: torch.Tensor | None,
+        target: Pair | None,
+    ) -> torch.Tensor:
+        """What the generator is given for units [B, N] and F0 [B, M] in Hz."""
+        network = self.network
+        device = _device(network)
+        rows = network.unit_rows(units.to(device))
+        f0_rows = None
+        stats = None
+        if network.f0_mode != "none":
+            if f0 is None:
+                raise ValueError("this recipe needs F0: a contour in Hz, or f0_policy=flat")
+            if f0.shape[1] * F0_HOP != units.shape[1] * self.hop_length:
+                raise ValueError(
+                    f"{units.shape[1]} units of {self.hop_length} samples and {f0.shape[1]} frames of F0 of {F0_HOP} "
+                    "do not have the same length"
+                )
+            prepared = [self._prepared(row.float().cpu(), source, speaker, target=target) for row in f0]
+            f0_rows = network.f0_rows(torch.stack(prepared).to(device))
+        if network.f0_feats:
+            pair = target or self._pair(speaker, f0[0].cpu(), role="target")
+            stats = torch.tensor([pair] * len(units), dtype=torch.float32, device=device)
+        return network.inputs(rows, f0_rows, self._voice(speaker, vector, len(units), device), stats)
+
+    def _voice(
+        self, speaker: str | None, vector: torch.Tensor | None, count: int, device: torch.device
+    ) -> torch.Tensor | None:
+        """Row numbers [B] or vectors [B, E] of a voice."""
+        mode = self.network.speaker_mode
+        if mode == "none":
+            return None
+        if mode == "table":
+            return torch.full((count,), self.speaker_id(speaker), device=device)
+        if vector is None:
+            self.require_voice(speaker)
+            vector = self.embeddings[speaker]
+        if len(vector) != self.network.spkr.in_features:
+            raise ValueError(f"a voice has {len(vector)} values; speaker_dim is {self.network.spkr.in_features}")
+        return vector.to(device).expand(count, -1)
+
+    def speaker_id(self, name: str | None) -> int:
+        self.require_voice(name)
+        return self.speakers.index(name)
+
+    def voices(self) -> list[str]:
+        """All names that can speak."""
+        return list(self.speakers if self.network.speaker_mode == "table" else self.embeddings)
+
+    def require_voice(self, name: str | None) -> None:
+        """Raise a ValueError if nobody of this name can speak; it lists who can."""
+        if self.network.speaker_mode == "none" or name in self.voices():
+            return
+        known = first_few(self.voices(), 20) or "nobody (speaker_embeddings names a file of vectors)"
+        raise ValueError(f"no speaker {name!r}; there are {known}")
+
+    def _generated(self, inputs: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The generator over [B, C, frames], in pieces with as much around each as its samples depend on."""
+        generator, frame = self.network.generator, self.network.frame
+        around, frames = generator.context, inputs.shape[2]
+        if frames == 0:
+            yield inputs.new_zeros(len(inputs), 0)
+        for start in range(0, frames, self.piece_frames):
+            stop = min(start + self.piece_frames, frames)
+            left, right = max(start - around, 0), min(stop + around, frames)
+            with torch.inference_mode():
+                wav = generator(inputs[:, :, left:right])
+            yield wav[:, (start - left) * frame : (stop - left) * frame]
+
+    @torch.no_grad()
+    def resynthesise(
+        self, wav: torch.Tensor | np.ndarray, *, source: str | None = None, speaker: str | None = None
+    ) -> torch.Tensor:
+        """Speech [T] at 16 kHz, of ``source``, said by ``speaker`` -> [T] float32 on the CPU."""
+        taken = self.take_apart(_as_array(wav))
+        return torch.cat(list(self.put_together(taken, source=source or speaker, speaker=speaker or source)))
+
+    def take_apart(self, wav: np.ndarray, units: np.ndarray | None = None) -> Taken:
+        """Units and contour of speech [T], once for any number of voices.
+
+        Args:
+            units: [N], where they are known.
+
+        Raises:
+            ValueError: ``published``, and too short for a frame.
+        """
+        peak = float(np.abs(wav).max(initial=0.0))
+        if not np.isfinite(peak):
+            raise ValueError("the signal holds NaN or infinity")
+        signal = torch.from_numpy(np.ascontiguousarray(wav, dtype=np.float32)).to(_device(self.network))
+        has_f0 = self.network.f0_mode != "none"
+        if self.alignment == "aligned":
+            whole = self._on_grid(signal)
+            found = self._units_of(whole) if units is None else self._fitted(units, len(whole) // self.hop_length)
+            f0 = self._contour(whole.cpu().numpy()) if has_f0 else None
+            return Taken(found.cpu(), f0, len(wav), peak)
+        found = self._units_of(signal) if units is None else torch.from_numpy(units)
+        samples = min(len(wav) // self.hop_length, len(found)) * self.hop_length
+        f0 = self._contour(wav[:samples]) if has_f0 and samples else None
+        if self.network.f0_mode in ("quantised", "learned"):
+            samples = samples // GRID * GRID
+        if not samples:
+            raise ValueError(f"{len(wav)} samples are too few for alignment: published; aligned takes any length")
+        f0 = None if f0 is None else f0[: samples // F0_HOP]
+        return Taken(found[: samples // self.hop_length].cpu(), f0, samples, peak)
+
+    def put_together(
+        self,
+        taken: Taken,
+        *,
+        source: str | None,
+        speaker: str | None,
+        vector: torch.Tensor | None = None,
+        target: Pair | None = None,
+    ) -> Iterator[torch.Tensor]:
+        """Speech of units and contour in one voice, in parts [T] on the CPU, at the level that ``level`` says."""
+        gain = taken.peak / LEVEL if self.level == "input" else 1.0
+        f0 = None if taken.f0 is None else taken.f0[None]
+        left = taken.samples
+        for part in self.parts(
+            taken.units[None, :, None], f0=f0, source=source, speaker=speaker, vector=vector, target=target
+        ):
+            yield (part[0, :left] * gain).float().cpu()
+            left -= part.shape[1]
+            if left <= 0:
+                return
+
+    def _on_grid(self, wav: torch.Tensor) -> torch.Tensor:
+        return F.pad(wav, (0, -len(wav) % GRID))
+
+    def _fitted(self, units: np.ndarray, count: int) -> torch.Tensor:
+        """So many units: cut, or the last one repeated."""
+        found = torch.from_numpy(units)[:count]
+        return torch.cat([found, found[-1:].expand(count - len(found))])
+
+
+class Taken:
+    """Speech taken apart.
+
+    Attributes:
+        units: [N] int64.
+        f0: [M] Hz float32, or None where none is used.
+        samples: of the speech that comes of it.
+        peak: of the input.
+    """
+
+    def __init__(self, units: torch.Tensor, f0: torch.Tensor | None, samples: int, peak: float):
+        self.units = units
+        self.f0 = f0
+        self.samples = samples
+        self.peak = peak
+
+
+class ContourModel(Frozen):
+    """The F0 quantiser by itself, for use from Python.
+
+    Args:
+        quantizer: what its recipe trains.
+    """
+
+    checkpoint = "needed"
+    sample_rate = SAMPLE_RATE
+    num_codebooks = 1
+
+    def __init__(self, *, quantizer: ContourCodec):
+        super().__init__()
+        self.quantizer = quantizer
+        self.hop_length = quantizer.stride * F0_HOP
+        self.vocab_size = quantizer.codes
+        self.freeze()
+
+    def load_checkpoint(self, path: str | os.PathLike) -> None:
+        load_quantiser(self.quantizer, path)
+
+    @torch.no_grad()
+    def encode(self, contour: torch.Tensor) -> torch.Tensor:
+        """Contours [B, M], normalised -> codes [B, M // 16, 1] int64."""
+        return self.quantizer.encode(contour.float().to(_device(self.quantizer)))[..., None]
+
+    @torch.no_grad()
+    def decode(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Codes [B, L, 1] -> contours [B, 16 L], normalised."""
+        return self.quantizer.decode(tokens[..., 0].to(_device(self.quantizer)))
+
+
+def _as_array(wav: torch.Tensor | np.ndarray) -> np.ndarray:
+    wav = wav.detach().cpu().numpy() if isinstance(wav, torch.Tensor) else np.asarray(wav)
+    if wav.ndim != 1:
+        raise ValueError(f"a signal [T] is needed, got {list(wav.shape)}")
+    return wav.astype(np.float32)
+
+
+def _device(module: torch.nn.Module) -> torch.device:
+    return next(module.parameters()).device
