@@ -38,13 +38,17 @@ class Contour:
     interpolated: np.ndarray
 
 
-def at_level(wav: np.ndarray) -> np.ndarray:
+def at_level(wav: np.ndarray, *, peak: float | None = None) -> np.ndarray:
     """The signal that trackers and training hear: divided by its peak, times 0.95, float32; silence as it is.
 
-    The product is taken in float64 and rounded once: a tracker's choices can flip with the last bit of what it hears.
+    The product is taken in float64 and rounded once: a tracker's choices can flip with the last bit of what it hears
+    (and of its matrix products: OpenBLAS has others for each kind of CPU).
+
+    Args:
+        peak: of the file that this is a part of; None: the signal's own.
     """
     wide = np.asarray(wav, dtype=np.float64)
-    peak = np.abs(wide).max(initial=0.0)
+    peak = np.abs(wide).max(initial=0.0) if peak is None else peak
     return (wide / peak * LEVEL if peak > 0 else wide).astype(np.float32)
 
 
@@ -86,10 +90,11 @@ class PitchTracker:
         self.folder = None if cache is None else Path(cache)
         self._has_failed = False
 
-    def __call__(self, wav: np.ndarray, *, what: str = "the signal") -> Contour:
+    def __call__(self, wav: np.ndarray, *, peak: float | None = None, what: str = "the signal") -> Contour:
         """The contour of a signal [T] at 16 kHz, of ceil(T / 80) frames; it is brought to its level here.
 
         Args:
+            peak: of the file that this is a part of; None: the signal's own.
             what: the signal's name, for the log.
 
         Raises:
@@ -97,7 +102,7 @@ class PitchTracker:
         """
         if not np.isfinite(wav).all():
             raise ValueError(f"{what} holds NaN or infinity, of which there is no pitch")
-        levelled = at_level(wav)
+        levelled = at_level(wav, peak=peak)
         path = None if self.folder is None else self.folder / f"{self._key(levelled)}.npz"
         if path is not None and (kept := self._read(path, len(levelled))) is not None:
             return kept

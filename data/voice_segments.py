@@ -110,7 +110,8 @@ class VoiceSegments(Dataset):
         """
         chosen, rng = self._chosen(key)
         one, speaker = self.utterances[chosen], self.speakers[chosen]
-        whole = at_level(audio.read(one.audio, sample_rate=SAMPLE_RATE))
+        recorded = audio.read(one.audio, sample_rate=SAMPLE_RATE)
+        whole = at_level(recorded)
         frames = len(whole) // self.code_hop
         frames = frames if one.units is None else min(frames, len(one.units))
         if frames == 0:
@@ -120,7 +121,7 @@ class VoiceSegments(Dataset):
             streams["units"] = (one.units, self.code_hop)
         item = {"index": torch.tensor(key if isinstance(key, int) else key[1])}
         if self.tracker is not None:
-            contour = self.tracker(whole, what=one.audio)
+            contour = self.tracker(recorded, what=one.audio)
             f0 = contour.interpolated if self.interpolated else contour.f0
             streams["f0"] = (f0, HOP)
             item |= self._pair_of(f0, speaker)

@@ -20,6 +20,7 @@ from utils.tensor_files import as_tensors, independent
 
 VOCODER = "vocoder"  # the networks' names in our checkpoints
 QUANTIZER = "quantizer"
+_HOW_LISTS_ARE_READ = "multispkr"  # other lists than those of the training may name their speakers otherwise
 _OURS = ("k_sum", "k_elem", "inited")  # what our codebooks hold beside the public ones
 # our name -> public name, of the beginnings of tensors' names
 _BEGINNINGS = (
@@ -233,7 +234,7 @@ def compare_config(path: Path, here: Mapping[str, Any]) -> None:
     differing = [
         f"{key} {there[key]} there, {value} in the recipe"
         for key, value in here.items()
-        if there[key] is not None and there[key] != value
+        if key != _HOW_LISTS_ARE_READ and there[key] is not None and there[key] != value
     ]
     if differing:
         raise ValueError(f"{path} says otherwise than the recipe: {'; '.join(differing)}")

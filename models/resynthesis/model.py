@@ -33,7 +33,7 @@ class Contour(Protocol):
 
 
 class Tracker(Protocol):
-    def __call__(self, wav: np.ndarray, *, what: str = ...) -> Contour: ...
+    def __call__(self, wav: np.ndarray, *, peak: float | None = ..., what: str = ...) -> Contour: ...
 
     def facts(self) -> dict[str, object]: ...
 
@@ -268,14 +268,11 @@ class Resynthesizer(Frozen):
 
     def pitch(self, wav: torch.Tensor | np.ndarray) -> torch.Tensor:
         """[T] at 16 kHz -> F0 [ceil(T / 80)] in Hz float32, 0 where there is no voice."""
-        return torch.from_numpy(self._track(_as_array(wav)).f0)
+        return torch.from_numpy(self.tracker(_as_array(wav)).f0)
 
-    def _track(self, wav: np.ndarray) -> Contour:
-        return self.tracker(wav)
-
-    def _contour(self, wav: np.ndarray) -> torch.Tensor:
-        """What the vocoder was trained on, in Hz."""
-        found = self._track(wav)
+    def _contour(self, wav: np.ndarray, peak: float) -> torch.Tensor:
+        """What the vocoder was trained on, in Hz, of a file with this peak, or of its beginning."""
+        found = self.tracker(wav, peak=peak)
         return torch.from_numpy(found.interpolated if self.f0_interp else found.f0)
 
     @torch.no_grad()
@@ -466,11 +463,11 @@ class Resynthesizer(Frozen):
         if self.alignment == "aligned":
             whole = self._on_grid(signal)
             found = self._units_of(whole) if units is None else self._fitted(units, len(whole) // self.hop_length)
-            f0 = self._contour(whole.cpu().numpy()) if has_f0 else None
+            f0 = self._contour(whole.cpu().numpy(), peak) if has_f0 else None
             return Taken(found.cpu(), f0, len(wav), peak)
         found = self._units_of(signal) if units is None else torch.from_numpy(units)
         samples = min(len(wav) // self.hop_length, len(found)) * self.hop_length
-        f0 = self._contour(wav[:samples]) if has_f0 and samples else None
+        f0 = self._contour(wav[:samples], peak) if has_f0 and samples else None
         if self.network.f0_mode in ("quantised", "learned"):
             samples = samples // GRID * GRID
         if not samples:

@@ -200,7 +200,9 @@ class Decode(VoiceProgram):
             return self.model.take_apart(np.asarray(item["audio"].whole(), dtype=np.float32), units)
         units = as_tokens(item["tokens"], self.model)[:, 0]
         samples, has_f0 = len(units) * self.model.hop_length, self.model.network.f0_mode != "none"
-        units = torch.cat([units, units[-1:].expand(-(samples // -GRID) * GRID // self.model.hop_length - len(units))])
+        if self.model.alignment == "aligned":
+            whole = -(samples // -GRID) * GRID // self.model.hop_length
+            units = torch.cat([units, units[-1:].expand(whole - len(units))])
         f0 = torch.zeros(len(units) * self.model.hop_length // 80) if has_f0 else None
         return Taken(units, f0, samples, LEVEL)  # of which there is no other level
 
