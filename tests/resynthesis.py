@@ -1,0 +1,62 @@
+"""The toy systems of tests/reference/resynthesis, and what the published code computes of them."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import numpy as np
+import soundfile as sf
+import torch
+from safetensors.torch import load_file
+
+from models.load import load_model
+from tests.toy import ROOT
+
+REFERENCE = ROOT / "tests/reference/resynthesis"
+RECIPE = ROOT / "config/resynthesis/vocoder.yaml"
+F0_RECIPE = ROOT / "config/resynthesis/f0_vqvae.yaml"
+UTTERANCE = "p3_001"
+SPEAKERS = ["p1", "p2", "p3"]
+
+
+@functools.cache
+def expected() -> dict[str, torch.Tensor]:
+    return load_file(REFERENCE / "expected.safetensors")
+
+
+@functools.cache
+def dims() -> dict:
+    return json.loads((REFERENCE / "dims.json").read_text())
+
+
+def wav() -> np.ndarray:
+    return sf.read(REFERENCE / f"wav/{UTTERANCE}.wav", dtype="float32")[0]
+
+
+def units() -> torch.Tensor:
+    """[N] of the manifest."""
+    return expected()[f"units/{UTTERANCE}"]
+
+
+def overrides(mode: str, **more: object) -> list[str]:
+    """What the recipe must be told to be that of a folder of the reference."""
+    keys = dict(dims()["models"][mode]["recipe"])
+    if keys["speaker_mode"] == "table":
+        keys["speakers"] = REFERENCE / "speakers.txt"
+    if stats := dims()["models"][mode]["f0_stats"]:
+        keys["f0_stats"] = REFERENCE / stats
+    return [f"{key}={value}" for key, value in {**keys, **more}.items()]
+
+
+def encoder() -> dict[str, object]:
+    told = dims()["unit_encoder"]
+    return {
+        "ssl_path": REFERENCE / "hubert", "kmeans_path": REFERENCE / "km.bin", "ssl_layer": told["ssl_layer"],
+        "ssl_normalize": told["ssl_normalize"],
+    }  # fmt: skip
+
+
+def load(mode: str, **more: object):
+    keys = {"alignment": "published", "level": "model", **more}
+    return load_model(RECIPE, REFERENCE / mode, overrides=overrides(mode, **keys))
