@@ -18,7 +18,7 @@ FILES = ("requirements.txt", "requirements-eval.txt", "requirements-synthetic.tx
 TRIED = ROOT / "requirements-tried.txt"
 # What an optional file's packages may be imported by; the first file's, by everything.
 OPTIONAL = {
-    "requirements-eval.txt": ("evaluate", "evaluation", "pretrained", "tests"),
+    "requirements-eval.txt": ("evaluate", "evaluation", "pretrained", "tests", "data.pitch"),
     "requirements-synthetic.txt": ("data.prepare.espeak", "tests"),
 }
 # Declared, but imported by none of our files: by whom they are needed

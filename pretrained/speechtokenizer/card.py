@@ -17,7 +17,12 @@ CURVES = {
     "commitment": "mean square of what the codebooks leave",
     "usage": "codes in use, %",
 }
-CODECS = {"release": "this codec", "distilled": "short training, with its teacher", "plain": "the same without one"}
+CODECS = {
+    "release": "this codec",
+    "distilled": "short training, with its teacher",
+    "plain": "the same without one",
+    "teacher": "k-means of the teacher's features, as many centres as a codebook has codes",
+}
 
 HEAD = """# A toy SpeechTokenizer
 
@@ -95,14 +100,21 @@ def probe_rows(probed: Sequence[Mapping]) -> list[list[str]]:
 
 def verdict(probed: Sequence[Mapping]) -> str:
     """Whether the first codebook is split off as the method wants it, in words."""
-    first = {row["codec"]: row for row in probed if row["codebook"] == 1}
+    first = {row["codec"]: row for row in probed if row["codebook"] in (1, "–")}
     more, less = first["distilled"], first["plain"]
     content = more["phonemes"] - less["phonemes"]
     talker = more["talkers"] - less["talkers"]
+    why = ""
+    if (teacher := first.get("teacher")) and not content > 0 > talker:
+        why = (
+            f" The teacher itself does not split them: clusters of its features tell {teacher['talkers']:.1f} % of the "
+            f"talkers, and what a codebook learns of it, it learns of both."
+        )
     return (
         f"With the teacher, the first codebook tells {abs(content):.1f} points {'more' if content > 0 else 'fewer'} of "
         f"the phonemes and {abs(talker):.1f} points {'fewer' if talker < 0 else 'more'} of the talkers than without: "
         + ("the split that the method is for." if content > 0 > talker else "not the split that the method is for.")
+        + why
     )
 
 

@@ -1,9 +1,8 @@
 """The toy SpeechTokenizer from nothing: voices, its teacher's features, the codec, measured and packed with a card.
 
-`make codec`, or `python -m pretrained.speechtokenizer.make --help`, from the project's root. It should take about 80
-minutes on two cores, reckoned from the time of a step. What is finished stays finished: after Ctrl-C, or a kill, the
-same command goes on, and ends with the same weights. The teacher is the toy's encoder (pretrained/toy/wavlm), which
-`make toy` makes.
+`make codec`, or `python -m pretrained.speechtokenizer.make --help`, from the project's root. It takes 70
+minutes on two cores. What is finished stays finished: after Ctrl-C, or a kill, the same command goes on, and ends with
+the same weights. The teacher is the toy's encoder (pretrained/toy/wavlm), which `make toy` makes.
 """
 
 from __future__ import annotations
@@ -109,6 +108,7 @@ class ToyCodec(Making):
         """What the codebooks of the codec, and of the two that are compared, say of phonemes and talkers."""
         from pretrained.speechtokenizer import probe
         from utils.files import write_json
+        from utils.recipe import Recipe
 
         folder = self.folder / "probe"
         if not (folder / "list.scp").exists():
@@ -127,6 +127,11 @@ class ToyCodec(Making):
                 row = {"codec": name, "codebook": codebook + 1, **probe.measure(tokens, labels, frame_rate=50.0)}
                 print(row, flush=True)
                 found.append(row)
+        keys = [f"{key}={value}" for key, value in self.changes_of("speechtokenizer").items()]
+        recipe = Recipe(RECIPE, overrides=keys)
+        teacher, clusters = recipe.build("teacher")["teacher"], recipe.get("codebook_size")
+        tokens = probe.teacher_tokens(folder / "list.scp", teacher, clusters)
+        found.append({"codec": "teacher", "codebook": "–", **probe.measure(tokens, labels, frame_rate=50.0)})
         write_json(self.folder / "probe.json", found)
 
     def write_card(self) -> None:

@@ -11,14 +11,18 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data import audio
 from data.prepare.sentences import sentences
 from data.prepare.voices import draw_voices, rms, speak_with_phonemes
-from data.scp import write_scp
+from data.scp import read_scp, write_scp
 from utils.files import write_json
+
+if TYPE_CHECKING:
+    from models.speechtokenizer.teacher import Teacher
 
 NEIGHBOURS = (-2, 0, 2)  # frames whose tokens the phoneme of a frame is told from
 LEVEL = 0.05  # RMS of the speech
@@ -76,6 +80,28 @@ def measure(tokens: Mapping[str, np.ndarray], labels: Mapping[str, Mapping], *, 
         np.concatenate([tokens[name] for name in names]), np.concatenate([kinds[name] for name in names])
     )
     return {"phonemes": 100 * phonemes, "talkers": 100 * told, "information": 100 * information}
+
+
+def teacher_tokens(scp: Path, teacher: Teacher, clusters: int, *, frames: int = 20000) -> dict[str, np.ndarray]:
+    """Of each file the nearest of so many k-means centres of the teacher's features, [N].
+
+    Args:
+        frames: drawn at random, that the centres are fitted to.
+    """
+    import torch
+
+    from modules.kmeans import nearest
+    from modules.lloyd import k_means
+
+    features = {}
+    for name, path in read_scp(scp).items():
+        wav = torch.from_numpy(audio.read(path))
+        features[name] = teacher(wav[None], torch.tensor([len(wav)]))[0]
+    generator = torch.Generator().manual_seed(0)
+    all_frames = torch.cat(list(features.values()))
+    drawn = all_frames[torch.randperm(len(all_frames), generator=generator)[:frames]]
+    centres, _ = k_means(drawn, min(clusters, len(drawn)), iterations=20, generator=generator)
+    return {name: nearest(x, centres).numpy() for name, x in features.items()}
 
 
 def read_tokens(folder: Path, codebook: int) -> dict[str, np.ndarray]:
