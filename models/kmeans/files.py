@@ -82,6 +82,11 @@ def _checked(
     return [result[layer][1] for layer in layers]
 
 
+def read_optional_kmeans(path: str | os.PathLike | None, layers: Sequence[int]) -> list[Tensor] | None:
+    """``read_kmeans``, or None where no path is named."""
+    return None if path is None else read_kmeans(path, layers)
+
+
 def kmeans_layers(folder: str | os.PathLike) -> list[int]:
     """The layers that a k-means folder has centres for, in ascending order.
 
