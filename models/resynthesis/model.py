@@ -239,8 +239,8 @@ class Resynthesizer(Frozen):
             return self._units_of(wav)
         return self._units_of(self._on_grid(wav))[: -(-len(wav) // self.hop_length)]
 
-    def _units_of(self, wav: torch.Tensor, *, is_on_grid: bool | None = None) -> torch.Tensor:
-        """[T] -> [N]: of a signal on the grid T / hop units, else as many as fit."""
+    def _units_of(self, wav: torch.Tensor) -> torch.Tensor:
+        """[T] -> [N]: ``aligned``, of a signal on the grid, T / hop units; ``published``, as many as fit."""
         if (codec := self.network.code_codec) is not None:
             return codec.encode(wav[None].float())[0]
         if self.unit_encoder is None:
