@@ -57,6 +57,7 @@ def encoder() -> dict[str, object]:
     }  # fmt: skip
 
 
+@functools.cache
 def load(mode: str, **more: object):
     keys = {"alignment": "published", "level": "model", **more}
     return load_model(RECIPE, REFERENCE / mode, overrides=overrides(mode, **keys))
