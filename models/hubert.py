@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import HubertConfig, HubertModel
 
-from models.wavlm import ALL, WavLM, frame_grid, load_transformer, unit_variance
+from models.wavlm import ALL, WavLM, distinct_layers, frame_grid, load_transformer, unit_variance
 from modules.frozen import Frozen
 
 
@@ -28,9 +28,7 @@ class HuBERT(Frozen):
 
     def __init__(self, source: str | os.PathLike, *, layers: Sequence[int], normalize: bool = False):
         super().__init__()
-        if not layers or min(layers) < 0 or len(set(layers)) != len(layers):
-            raise ValueError(f"layers must be distinct and not negative, got {list(layers)}")
-        self.layers = tuple(int(layer) for layer in layers)
+        self.layers = distinct_layers(layers)
         self.normalize = normalize
         self.model, total = load_transformer(
             source, highest=max(self.layers), kind="HuBERT", config_class=HubertConfig, model_class=HubertModel

@@ -51,9 +51,7 @@ class WavLM(Frozen):
         self, source: str | os.PathLike, *, layers: Sequence[int], normalize: bool = True, compiled: bool = False
     ):
         super().__init__()
-        if not layers or min(layers) < 0 or len(set(layers)) != len(layers):
-            raise ValueError(f"layers must be distinct and not negative, got {list(layers)}")
-        self.layers = tuple(int(layer) for layer in layers)
+        self.layers = distinct_layers(layers)
         self.normalize = normalize
         self.compiled = compiled
         self.model, total = load_transformer(
@@ -259,6 +257,13 @@ def frame_grid(config: WavLMConfig, depth: int | None = None) -> FrameGrid:
     for kernel, stride in zip(config.conv_kernel[:depth], config.conv_stride[:depth], strict=True):
         window, hop = window + (kernel - 1) * hop, hop * stride
     return FrameGrid(window=window, hop=hop)
+
+
+def distinct_layers(layers: Sequence[int]) -> tuple[int, ...]:
+    """Layers of hidden states that can be asked for; raises a ValueError else."""
+    if not layers or min(layers) < 0 or len(set(layers)) != len(layers):
+        raise ValueError(f"layers must be distinct and not negative, got {list(layers)}")
+    return tuple(int(layer) for layer in layers)
 
 
 def load_transformer(

@@ -73,7 +73,10 @@ def run_list(setup: Setup, where: str | os.PathLike, output: Path, options: Opti
     record = RunRecord(
         output / program.record,
         made_by(program),
-        settings=settings_of(recipe, setup.job, process_devices(options.gpus, 1, jobs=1)[0]),
+        settings={
+            **settings_of(recipe, setup.job, process_devices(options.gpus, 1, jobs=1)[0]),
+            **settings_of_given(program, options.given),
+        },
         notes=notes(setup, recipe, program),
         shard=options.shard,
         is_shared=program.shares_folder,
@@ -141,6 +144,14 @@ def settings_of(recipe: Recipe, job: str, device: torch.device) -> dict[str, str
         if key.endswith("precision") and value == AUTO:
             blocks[key] = f"{AUTO}: {resolve_precision(AUTO, device)}"
     return {key: value for key, value in blocks.items() if not key.endswith(("_path", "_config"))}
+
+
+def settings_of_given(program: Program, given: Mapping[str, str]) -> dict[str, str]:
+    """What was given for all items, as text: files by their content, since results follow from that."""
+    return {
+        f"--{role}": value if program.inputs[role].kind == "text" else file_digest(value)
+        for role, value in given.items()
+    }
 
 
 def notes(setup: Setup, recipe: Recipe, program: Program) -> dict[str, Any]:

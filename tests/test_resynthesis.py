@@ -39,6 +39,29 @@ def test_everybody_says_it_at_the_length_and_level_of_the_input(tmp_path, scp) -
     assert {sf.info(tmp_path / "out" / name).frames for name in made} == {len(wav())}
 
 
+def test_another_voice_under_the_same_name_is_never_taken_for_done(tmp_path, scp) -> None:
+    """A second run with another --speaker once found its files there, in the first one's voice."""
+    assert infer("--resynthesise", scp, tmp_path / "out", "--speaker", "p1").returncode == 0
+    first = (tmp_path / f"out/{UTTERANCE}.wav").read_bytes()
+    done = infer("--resynthesise", scp, tmp_path / "out", "--speaker", "p2")
+    assert done.returncode == 2 and "--speaker: p1, now p2" in done.stderr, done.stderr
+    assert (tmp_path / f"out/{UTTERANCE}.wav").read_bytes() == first
+    assert infer("--resynthesise", scp, tmp_path / "out", "--speaker", "all").returncode == 0  # other names
+    done = infer("--resynthesise", scp, tmp_path / "out", "--speaker", "p2", "--overwrite")
+    assert done.returncode == 0 and (tmp_path / f"out/{UTTERANCE}.wav").read_bytes() != first
+
+
+def test_a_limit_holds_for_every_list(tmp_path) -> None:
+    lines = [f"{name} {REFERENCE}/wav/{UTTERANCE}.wav\n" for name in "abc"]
+    (tmp_path / "list.scp").write_text("".join(lines))
+    for job in ("--tokenize", "--resynthesise"):
+        out = tmp_path / job.strip("-")
+        more = () if job == "--tokenize" else ("--speaker", "p1")
+        done = infer(job, tmp_path / "list.scp", out, *more, limit=2)
+        assert done.returncode == 0, done.stderr
+        assert {p.stem for p in out.iterdir() if p.suffix in (".wav", ".npy")} == {"a", "b"}
+
+
 def test_units_are_tokens(tmp_path, scp) -> None:
     assert infer("--tokenize", scp, tmp_path / "t", alignment="published").returncode == 0
     assert np.array_equal(np.load(tmp_path / f"t/{UTTERANCE}.npy")[:, 0], units().numpy())

@@ -36,6 +36,7 @@ class Tokenize(SystemProgram):
 
     Args:
         model: only its unit encoder is asked, and no checkpoint is needed, unless its units are learned.
+        lists: see ``Lists``.
         batch_seconds: of short files that a process is given together.
 
     Raises:
@@ -44,12 +45,17 @@ class Tokenize(SystemProgram):
 
     record = TOKENS_RECORD
 
-    def __init__(self, *, model: Resynthesizer, batch_seconds: float = 24.0):
+    def __init__(self, *, model: Resynthesizer, lists: Lists, batch_seconds: float = 24.0):
         require_units(model)
         super().__init__({"model": model}, batch_seconds=batch_seconds)
         self.model = model
+        self.lists = lists
         self.inputs = {"audio": Role("audio", "audio.scp", sample_rate=model.sample_rate)}
         self.results = {"units": Role("tokens", ".npy", sample_rate=model.sample_rate / model.hop_length)}
+
+    def entries(self, where: str | os.PathLike) -> Entries:
+        found, problems = self.lists.audio(where)
+        return {name: {"audio": entry["audio"]} for name, entry in found.items()}, problems
 
     @property
     def checkpoint(self) -> str:
@@ -66,13 +72,15 @@ class Tokenize(SystemProgram):
 
 
 class VoiceProgram(SystemProgram):
-    """What both ways to speech have in common: who speaks.
+    """What both ways to speech have in common: who speaks. Several voices may lie in one folder under other names.
 
     Args:
         model: with its checkpoint.
         lists: see ``Lists``.
         batch_seconds: of short files that a process is given together.
     """
+
+    shares_folder = True
 
     def __init__(self, *, model: Resynthesizer, lists: Lists, batch_seconds: float = 24.0):
         super().__init__({"model": model}, batch_seconds=batch_seconds)
@@ -164,8 +172,6 @@ class Resynthesise(VoiceProgram):
 
 class Decode(VoiceProgram):
     """Units of a manifest, with F0 and speaker of its audio, or of arrays -> speech."""
-
-    shares_folder = True
 
     def __init__(self, *, model: Resynthesizer, lists: Lists, batch_seconds: float = 24.0):
         super().__init__(model=model, lists=lists, batch_seconds=batch_seconds)

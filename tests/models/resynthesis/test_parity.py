@@ -12,7 +12,19 @@ from models.load import load_model
 from models.resynthesis.network import F0_HOP
 from modules.ema_codebook import EMACodebook
 from modules.mel import LogMel, MelDistance
-from tests.resynthesis import F0_RECIPE, REFERENCE, SPEAKERS, UTTERANCE, dims, encoder, expected, load, units, wav
+from tests.resynthesis import (
+    F0_RECIPE,
+    REFERENCE,
+    SPEAKERS,
+    UTTERANCE,
+    dims,
+    encoder,
+    expected,
+    load,
+    overrides,
+    units,
+    wav,
+)
 
 MODES = ("quantised", "feats", "learned_f0", "learned_units", "units")
 
@@ -54,6 +66,17 @@ def test_units_of_speech() -> None:
     assert torch.equal(model.encode(torch.from_numpy(wav())[None])[0, :, 0], units())
     aligned = load("quantised", alignment="aligned", **encoder())
     assert aligned.encode(torch.from_numpy(wav())[None]).shape == (1, -(-len(wav()) // 320), 1)
+
+
+def test_long_files_have_all_their_units(monkeypatch) -> None:
+    """In pieces with what is around them: as many units, of which nearly all are those of one piece."""
+    model = load("quantised", **encoder())
+    speech = torch.from_numpy(np.tile(wav(), 12))[None, :75000]
+    whole = model.encode(speech)
+    monkeypatch.setattr("models.resynthesis.model.LONGEST", 48000)
+    monkeypatch.setattr("models.resynthesis.model.AROUND", 12800)
+    parts = model.encode(speech)
+    assert parts.shape == whole.shape and (parts == whole).float().mean() > 0.8
 
 
 def test_learned_units_are_the_published() -> None:
@@ -141,8 +164,6 @@ def test_weights_in_each_spelling_of_weight_norm(tmp_path) -> None:
 
 
 def overrides_of_units() -> list[str]:
-    from tests.resynthesis import overrides
-
     return overrides("units", alignment="published", level="model")
 
 
