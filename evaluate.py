@@ -17,7 +17,7 @@ log = logging.getLogger("evaluate")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    from evaluation.registry import NAMES, Settings
+    from evaluation.registry import ASKED_FOR, NAMES, Settings
     from utils.errors import refuse_empty
 
     parser = argparse.ArgumentParser(
@@ -35,7 +35,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--output", metavar="DIR", help="folder of the extracted files; with --compare, where the comparison is kept")
     add("--compare", nargs="+", metavar="DIR", help="compare evaluated folders with the first of them, file by file")
-    add("--metrics", nargs="+", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all that can run)")
+    add(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help=f"of {', '.join(NAMES)} (default: all that can run, but for {', '.join(ASKED_FOR)})",
+    )
     add("--floor-and-ceiling", action="store_true", help="score the mixture and the resynthesised target too")
     add("-config", "--config_path", metavar="FILE", help="recipe of the system, for metrics in tokens and the ceiling")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe; repeatable")
@@ -105,7 +110,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
         args.speechbert_model, args.speechbert_layer, args.whisper_model, args.speaker_model, args.nisqa_weights,
         output / "tokens",
     )  # fmt: skip
-    metrics, unavailable = registry.make(args.metrics or registry.NAMES, settings, tokens)
+    metrics, unavailable = registry.make(args.metrics or registry.DEFAULT, settings, tokens)
     metrics, lacking = those_with_lists(metrics, items, args.scp_dir)
     unavailable |= lacking
     wanted = plan(metrics, items, args.floor_and_ceiling, can_resynthesise=not isinstance(tokens, Unavailable))

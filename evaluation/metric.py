@@ -93,8 +93,11 @@ class Metric(ABC):
         """Load what takes time, in the process that scores. Raises Unavailable."""
 
     @abstractmethod
-    def score(self, signals: Signals) -> dict[str, Score]:
-        """One score for each column. Raises Unscorable; whatever else it raises counts as that too."""
+    def score(self, signals: Signals) -> dict[str, Score | None]:
+        """One score for each column, None where the file has none.
+
+        Raises Unscorable; whatever else it raises counts as that too.
+        """
 
 
 def require_packages(*names: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from evaluation.dnsmos import DNSMOS
 from evaluation.metric import Metric, Unavailable
 from evaluation.nisqa import NISQA
+from evaluation.pitch import PitchErrors
 from evaluation.signal_metrics import ESTOI, PESQ, SISDR, STOI, CorrectTalker, SISDRImprovement
 from evaluation.speech_models import DifferentialWER, SpeakerSimilarity, SpeechBERTScore
 from evaluation.tokens import TokenError, TokenSystem
@@ -57,6 +58,7 @@ _METRICS: dict[str, Callable[[Settings, TokenSystem | Unavailable], Metric]] = {
     "stoi": lambda settings, tokens: STOI(),
     "estoi": lambda settings, tokens: ESTOI(),
     "pesq": lambda settings, tokens: PESQ(),
+    "pitch": lambda settings, tokens: PitchErrors(),
     "si_sdr": lambda settings, tokens: SISDR(),
     "si_sdri": lambda settings, tokens: SISDRImprovement(),
     "talker": lambda settings, tokens: CorrectTalker(),
@@ -64,6 +66,8 @@ _METRICS: dict[str, Callable[[Settings, TokenSystem | Unavailable], Metric]] = {
     "predicted_tokens": _predicted_tokens,
 }
 NAMES = tuple(_METRICS)
+ASKED_FOR = ("pitch",)  # takes 0.4 s a second of speech, and says little of extraction
+DEFAULT = tuple(name for name in NAMES if name not in ASKED_FOR)
 
 
 def make(

@@ -162,6 +162,9 @@ def score_one(metric: Metric, signals) -> tuple[dict[str, Any], str | None]:
     found = {}
     for column in metric.columns:
         value = scores[column.name]
+        if value is None:  # this file has none, and that is no fault
+            found[column.name] = None
+            continue
         parts = value if isinstance(value, tuple) else (value,)
         if not all(abs(part) < float("inf") for part in parts):  # neither NaN nor infinite
             return nothing(metric, f"{column.name} is {value}")

@@ -1,0 +1,1 @@
+"""A toy of speech resynthesis: units, F0 and voice, trained on synthetic voices."""
