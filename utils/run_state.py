@@ -141,6 +141,7 @@ class RunState:
 
     def _restore(self, path: Path) -> frozenset[str]:
         saved, networks = checkpoint.load(path), self.task.networks()
+        self.task.adopt_settings(saved.get("settings") or {}, path)
         checkpoint.load_tensors(networks, saved["model"], path)
         checkpoint.require_same(saved, frozen=self._digests, settings=self.task.settings(), source=path)
         sources, progress, states = self._sources(), self.progress, saved.get("state")
@@ -174,6 +175,7 @@ class RunState:
         saved, networks = checkpoint.load(path), self.task.networks()
         is_ours = saved.get("format") == checkpoint.FORMAT
         try:
+            self.task.adopt_settings((saved.get("settings") or {}) if is_ours else {}, path)
             tensors = self.task.adopt(dict(saved["model"]) if is_ours else checkpoint.find_tensors(saved))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error

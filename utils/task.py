@@ -80,6 +80,15 @@ class Task(nn.Module, ABC):
         """Those of ``settings`` that a checkpoint must share whose weights a new training starts from."""
         return self.settings()
 
+    def adopt_settings(self, settings: Mapping[str, Any], source: Path) -> None:
+        """Take over what the checkpoint says that a training continues, or begins from, before its settings are
+        compared and its weights adopted: in which order its classes are, for example.
+
+        Args:
+            settings: of the checkpoint; of a file of another program there are none.
+            source: the file.
+        """
+
     def adopt(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Turn the weights that a new training starts from into this task's: rename, reshape, quantise.
 

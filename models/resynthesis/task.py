@@ -1,150 +1,35 @@
-"""How speech resynthesis trains: the F0 quantiser, and then the vocoder with that quantiser frozen inside."""
+"""How the vocoder of speech resynthesis trains, with the F0 quantiser frozen inside."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from models.resynthesis.contours import normalise
+from models.resynthesis.contour_task import CodebookTask, prepared_contours
 from models.resynthesis.files import (
-    QUANTIZER,
     VOCODER,
     PublicSettings,
     network_tensors,
     public_config,
     public_state,
-    quantiser_settings,
-    quantiser_tensors,
     write_generator,
 )
-from models.resynthesis.network import ContourCodec, ResynthesisNetwork
+from models.resynthesis.network import ResynthesisNetwork
 from modules.adversarial import against_discriminators
 from modules.ema_codebook import EMACodebook
 from modules.losses import lsgan_discriminator_loss, lsgan_generator_loss
 from modules.mel import MelDistance
 from modules.spectral import spectrogram_image
+from utils.errors import first_few
 from utils.files import write_text
-from utils.task import Batch, Media, Networks, Objective, Task
+from utils.task import Batch, Media, Networks, Objective
 
-
-class CodebookTask(Task):
-    """What both trainings share: codebooks that follow their vectors after each step that was taken."""
-
-    steps_done = 0
-
-    def codebooks(self) -> dict[str, EMACodebook]:
-        """Those that learn here, by name."""
-        return {}
-
-    def begin_step(self, step: int) -> None:
-        self.steps_done = step + 1
-
-    def end_step(self, sum_over_processes: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        books = self.codebooks()
-        if not books:
-            return
-        gradients = [p.grad for network in self.networks().values() for p in network.parameters() if p.grad is not None]
-        taken = nn.utils.get_total_norm(gradients).isfinite()  # a step whose gradient is not is not taken
-        for name, book in books.items():
-            counts = book.update(seed=self.steps_done, sum_over_processes=sum_over_processes, taken=taken)
-            self.saw(name, counts)
-
-    def saw(self, name: str, counts: torch.Tensor) -> None:
-        """How many vectors of a step had each code of a codebook."""
-
-
-class ContourQuantisation(CodebookTask):
-    """Training of the F0 quantiser: mean squared error over all frames of the normalised contour, and commitment.
-
-    A batch holds ``f0`` [B, M] in Hz, ``f0_stats`` [B, 2] and ``f0_median`` [B] to normalise it by, and ``index`` [B].
-    Validation tells ``loss``, ``mse``, ``commit``, and ``used_codes``: those that vectors had since the last one.
-
-    Args:
-        quantizer: what trains.
-        optimizer: makes the optimizer of its parameters.
-        commit_weight: of the commitment.
-        f0_normalize, f0_median: what becomes of a contour, see ``models.resynthesis.contours``.
-    """
-
-    def __init__(
-        self,
-        *,
-        quantizer: ContourCodec,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        commit_weight: float = 0.02,
-        f0_normalize: bool = True,
-        f0_median: bool = False,
-    ):
-        super().__init__()
-        self.quantizer = quantizer
-        self.make_optimizer = optimizer
-        self.commit_weight = commit_weight
-        self.f0_normalize = f0_normalize
-        self.f0_median = f0_median
-        self.register_buffer("seen", torch.zeros(quantizer.codes), persistent=False)
-
-    def networks(self) -> dict[str, nn.Module]:
-        return {QUANTIZER: self.quantizer}
-
-    def codebooks(self) -> dict[str, EMACodebook]:
-        return {QUANTIZER: self.quantizer.vq}
-
-    def settings(self) -> dict[str, Any]:
-        return {"f0_sizes": self.quantizer.sizes, "f0_normalize": self.f0_normalize}
-
-    def adopt(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        if any(name.startswith(f"{QUANTIZER}.") for name in tensors):
-            return tensors
-        public = {n.removeprefix("generator."): x for n, x in tensors.items() if n.startswith("generator.")}
-        return {f"{QUANTIZER}.{name}": x for name, x in quantiser_tensors(self.quantizer, public).items()}
-
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {QUANTIZER: self.make_optimizer(self.quantizer.parameters())}
-
-    @torch.no_grad()
-    def prepare(self, batches: Iterator[Batch], *, loaded: frozenset[str]) -> None:
-        if QUANTIZER not in loaded:
-            self.quantizer.vq.start(self.quantizer.latents(self._contours(next(batches))).flatten(0, 1))
-
-    def begin_epoch(self, epoch: int) -> None:
-        self.seen.zero_()
-
-    def saw(self, name: str, counts: torch.Tensor) -> None:
-        self.seen += counts
-
-    def objectives(self, batch: Batch, networks: Networks) -> Iterator[Objective]:
-        contours = self._contours(batch)
-        found, commitment, _ = networks[QUANTIZER](contours, batch["index"])
-        mse = (found.float() - contours).square().mean()
-        loss = mse + self.commit_weight * commitment
-        metrics = {"loss": loss.detach(), "mse": mse.detach(), "commit": commitment.detach()}
-        yield Objective(QUANTIZER, loss, metrics)
-
-    @torch.no_grad()
-    def evaluate(self, batch: Batch) -> dict[str, tuple[torch.Tensor, int]]:
-        contours, items = self._contours(batch), len(batch["f0"])
-        with torch.autocast(contours.device.type, enabled=False):
-            found, commitment, _ = self.quantizer(contours)
-        mse = (found - contours).square().mean()
-        values = {"loss": mse + self.commit_weight * commitment, "mse": mse, "commit": commitment}
-        if self.seen.any():
-            values["used_codes"] = (self.seen > 0).sum()
-        return {name: (value * items, items) for name, value in values.items()}
-
-    def export(self, folder: Path) -> list[Path]:
-        """Write ``g_########`` and ``config.json``, which public code reads, and ``f0_quantizer_path`` names."""
-        config = public_config(quantiser_settings(self.quantizer))
-        wrapped = nn.Module()
-        wrapped.quantizer = self.quantizer
-        state = {name.removeprefix("quantizer."): x for name, x in public_state(wrapped).items()}
-        return write_generator(folder, state, step=self.steps_done, config=config)
-
-    def _contours(self, batch: Batch) -> torch.Tensor:
-        return prepared_contours(batch, normalized=self.f0_normalize, median=self.f0_median)
+log = logging.getLogger(__name__)
 
 
 class VoiceVocoding(CodebookTask):
@@ -167,7 +52,9 @@ class VoiceVocoding(CodebookTask):
         mel: the distance of log-mel spectrograms.
         mel_weight, adversarial_weight, feature_weight, commit_weight: as above.
         f0_normalize, f0_median: what becomes of a contour.
-        speakers: names, in the order of their ids; kept in the checkpoint.
+        speakers: names, in the order of the ids in batches. The rows of the table have the order of the checkpoint
+            that the training continues or begins from, and its names come first.
+        read_names: reads the names of a public file's rows, a line each.
         public: what ``config.json`` says of an export.
 
     Raises:
@@ -188,12 +75,10 @@ class VoiceVocoding(CodebookTask):
         f0_normalize: bool = True,
         f0_median: bool = False,
         speakers: Sequence[str] | None = None,
+        read_names: Callable[[Path], list[str]],
         public: PublicSettings,
     ):
         super().__init__()
-        if speakers is not None and len(speakers) > network.spkr.num_embeddings:
-            rows = network.spkr.num_embeddings
-            raise ValueError(f"{len(speakers)} speakers need as many rows; speaker_rows is {rows}")
         self.network = network
         self.discriminator = discriminator
         self.make_optimizer = optimizer
@@ -204,8 +89,12 @@ class VoiceVocoding(CodebookTask):
         self.commit_weight = commit_weight
         self.f0_normalize = f0_normalize
         self.f0_median = f0_median
-        self.speakers = None if speakers is None else list(speakers)
+        self.heard = None if speakers is None else list(speakers)
+        self.read_names = read_names
         self.public = public
+        self.register_buffer("rows", None, persistent=False)
+        self.known = 0  # rows that have weights from a checkpoint
+        self._name_rows(self.heard)
 
     def train(self, mode: bool = True) -> VoiceVocoding:
         super().train(mode)
@@ -226,13 +115,45 @@ class VoiceVocoding(CodebookTask):
         return {**named, "public": self.public.values}
 
     def initial_settings(self) -> dict[str, Any]:
-        return {} if self.speakers is None else {"speakers": self.speakers}
+        return {}
+
+    def adopt_settings(self, settings: Mapping[str, Any], source: Path) -> None:
+        """Speakers keep the rows that they have in a checkpoint; those that are not in it come behind.
+
+        A public file does not hold its names: they are read of speakers.txt beside it.
+        """
+        if self.heard is None:
+            return
+        if (known := settings.get("speakers")) is None:
+            beside = source.parent / "speakers.txt"
+            if not beside.is_file():
+                raise ValueError(
+                    f"{source} does not say whose the rows of its table are: put their names, a line each, into "
+                    f"{beside} (python -m data.prepare.units writes it for the manifest that it was trained on)"
+                )
+            known = self.read_names(beside)
+        known = [str(name) for name in known]
+        new = [name for name in self.heard if name not in known]
+        self.known = len(known)
+        self._name_rows([*known, *new])
+        if new:
+            log.info("%d speakers keep their rows; new, with initial ones: %s", len(known), first_few(new))
 
     def adopt(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if any(name.startswith(f"{VOCODER}.") for name in tensors):
-            return {name: x for name, x in tensors.items() if name.startswith(f"{VOCODER}.")}
-        public = {n.removeprefix("generator."): x for n, x in tensors.items() if n.startswith("generator.")}
-        return {f"{VOCODER}.{name}": x for name, x in network_tensors(self.network, public).items()}
+            found = {name: x for name, x in tensors.items() if name.startswith(f"{VOCODER}.")}
+        else:
+            public = {n.removeprefix("generator."): x for n, x in tensors.items() if n.startswith("generator.")}
+            found = {f"{VOCODER}.{name}": x for name, x in network_tensors(self.network, public).items()}
+        table = f"{VOCODER}.spkr.weight"
+        if self.heard is not None and table in found:
+            if len(found[table]) < self.known:
+                raise ValueError(f"{self.known} speakers are named, and its table has {len(found[table])} rows")
+            rows = self.network.spkr.weight.detach().cpu().clone()
+            if found[table].shape[1:] == rows.shape[1:]:
+                rows[: self.known] = found[table][: self.known].to(rows)
+                found[table] = rows
+        return found
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         made = {VOCODER: self.make_optimizer([p for p in self.network.parameters() if p.requires_grad])}
@@ -316,7 +237,7 @@ class VoiceVocoding(CodebookTask):
             units=batch.get("units"),
             wav=batch["wav"],
             f0=self._contours(batch) if has_f0 else None,
-            speaker=batch.get("speaker"),
+            speaker=self._voices(batch),
             f0_stats=batch["f0_stats"] if self.network.f0_feats else None,
             places=batch["index"],
         )
@@ -324,11 +245,20 @@ class VoiceVocoding(CodebookTask):
     def _contours(self, batch: Batch) -> torch.Tensor:
         return prepared_contours(batch, normalized=self.f0_normalize, median=self.f0_median)
 
+    def _voices(self, batch: Batch) -> torch.Tensor | None:
+        """Rows of the table, or vectors."""
+        return batch.get("speaker") if self.rows is None else self.rows[batch["speaker"]]
 
-def prepared_contours(batch: Batch, *, normalized: bool, median: bool) -> torch.Tensor:
-    """``f0`` [B, M] of a batch as a network takes it."""
-    f0 = batch["f0"].float()
-    if not normalized:
-        return f0
-    mean, std = batch["f0_stats"].float()[:, :1], batch["f0_stats"].float()[:, 1:]
-    return normalise(f0, mean, std, median=batch["f0_median"].float()[:, None] if median else None)
+    def _name_rows(self, names: list[str] | None) -> None:
+        """Say whose the rows of the table are.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        self.speakers = names
+        if names is None:
+            return
+        if len(names) > (rows := self.network.spkr.num_embeddings):
+            raise ValueError(f"{len(names)} speakers need as many rows; speaker_rows is {rows}")
+        places = {name: row for row, name in enumerate(names)}
+        self.rows = torch.tensor([places[name] for name in self.heard], device=self.network.spkr.weight.device)
