@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST ?= --numprocesses=2
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: venv venv-eval demo toy codec test test-fast lint
+.PHONY: venv venv-eval demo toy codec voices test test-fast lint
 venv: .venv/done
 venv-eval: .venv/done-eval
 
@@ -36,3 +36,6 @@ toy: venv-eval
 
 codec: venv-eval
 	$(BIN)/python -m pretrained.speechtokenizer.make
+
+voices: venv-eval
+	$(BIN)/python -m pretrained.resynthesis.make

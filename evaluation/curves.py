@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import groupby
+from math import isnan
 
 from evaluation.media import ticks
 
@@ -23,14 +25,14 @@ def curves_svg(
     """Draw lines on one pair of axes, and levels to compare them with.
 
     Args:
-        curves: name -> (x, y) points, at least one of them in all.
+        curves: name -> (x, y) points, at least one of them in all; where y is NaN the line is broken.
         levels: name -> y of a dashed line.
 
     Raises:
         ValueError: there is no point at all.
     """
     levels = levels or {}
-    points = [point for curve in curves.values() for point in curve]
+    points = [(x, y) for curve in curves.values() for x, y in curve if not isnan(y)]
     if not points:
         raise ValueError(f"there is nothing to draw for {title}")
     xs, ys = [x for x, _ in points], [*(y for _, y in points), *levels.values()]
@@ -64,8 +66,9 @@ def curves_svg(
     for (name, curve), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
         if not curve:
             continue
-        path = "L".join(f"{x} {y}" for x, y in (place(*point) for point in curve))
-        lines.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        unbroken = [list(run) for is_gap, run in groupby(curve, lambda point: isnan(point[1])) if not is_gap]
+        path = "".join("M" + "L".join(f"{x} {y}" for x, y in (place(*point) for point in run)) for run in unbroken)
+        lines.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         lines.append(f'<path d="M{_RIGHT + 10} {row - 4}h16" stroke="{colour}" stroke-width="2"/>')
         lines.append(f'<text x="{_RIGHT + 32}" y="{row}" fill="#111">{escape(name)}</text>')
         row += 18

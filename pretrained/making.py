@@ -66,13 +66,16 @@ class Making:
             seconds = round(then["seconds"] + time.perf_counter() - since, 1)
             write_json(self.record, {**record, name: {"seconds": seconds, "done": done}})
 
-    def make_data(self, *, speakers_an_hour: int, **more: object) -> None:
+    def make_data(self, *, speakers: int, **more: object) -> None:
         """Synthetic voices; ``more`` are arguments of the program that makes them."""
-        speakers = max(round(speakers_an_hour * self.hours), 16)
         flags = [text for name, value in more.items() for text in (f"--{name}", value)]
         run(
             "-m", "data.prepare.synthetic", "--output", self.data, "--hours", self.hours, "--speakers", speakers, *flags
         )  # fmt: skip
+
+    def speakers(self, an_hour: int) -> int:
+        """As many for each hour of speech, and not too few."""
+        return max(round(an_hour * self.hours), 16)
 
     def train(
         self,

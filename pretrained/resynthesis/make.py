@@ -15,11 +15,12 @@ from pretrained.making import Making, parse_args
 from utils.commands import overrides, run
 
 VOCODER = "config/toy/resynthesis.yaml"
-SPEAKERS_AN_HOUR = 20  # 24 talkers of three minutes each, all of which the vocoder learns
+SPEAKERS = 24  # of three minutes each, all of which the vocoder learns
 FEWER = {"dev": 24, "test": 24}  # mixtures, which nothing here hears
 RULE = "parent_parent_name"  # who speaks: TALKER/CHAPTER/FILE.flac
 LAYER, UNITS = 2, 50
 SPLITS = ("train", "val", "test")
+SHARES = {"valid": 0.04, "test": 0.1}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,7 +37,7 @@ class ToyVoices(Making):
 
     def stages(self) -> dict[str, Callable[[], None]]:
         return {
-            "data": lambda: self.make_data(speakers_an_hour=SPEAKERS_AN_HOUR, **FEWER),
+            "data": lambda: self.make_data(speakers=SPEAKERS, **FEWER),
             "kmeans": self.make_codebook,
             "units": self.make_units,
             "f0": self.track_f0,
@@ -62,7 +63,8 @@ class ToyVoices(Making):
         )  # fmt: skip
         run(
             "-m", "data.prepare.units", "--utterances", self.data / "train.json", "--tokens", tokens,
-            "--output", self.manifests, "--valid", 0.04, "--test", 0.1, "--speaker_from", RULE,
+            "--output", self.manifests, "--speaker_from", RULE,
+            *(text for name, share in SHARES.items() for text in (f"--{name}", share)),
         )  # fmt: skip
 
     def track_f0(self) -> None:
@@ -98,7 +100,8 @@ class ToyVoices(Making):
         """Held-out utterances in their own voice, and one of each talker in all voices."""
         from pretrained.resynthesis.measure import measure
 
-        measure(self.folder, self.release, manifests=self.manifests, recipe=VOCODER, devices=self.devices())
+        told = {"recipe": VOCODER, "devices": self.devices(), "changes": self.changes_of("resynthesis")}
+        measure(self.folder, self.release, manifests=self.manifests, **told)
 
     def write_card(self) -> None:
         from pretrained.resynthesis.card import write_card

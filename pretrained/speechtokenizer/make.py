@@ -46,7 +46,7 @@ class ToyCodec(Making):
 
     def stages(self) -> dict[str, Callable[[], None]]:
         return {
-            "data": lambda: self.make_data(speakers_an_hour=SPEAKERS_AN_HOUR, dev=60, test=60),
+            "data": lambda: self.make_data(speakers=self.speakers(SPEAKERS_AN_HOUR), dev=60, test=60),
             "features": self.make_features,
             "speechtokenizer": lambda: self.train("speechtokenizer", export=True, **self.lists()),
             "pack": self.pack,

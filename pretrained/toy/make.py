@@ -39,7 +39,7 @@ class Toy(Making):
 
     def stages(self) -> dict[str, Callable[[], None]]:
         return {
-            "data": lambda: self.make_data(speakers_an_hour=SPEAKERS_AN_HOUR),
+            "data": lambda: self.make_data(speakers=self.speakers(SPEAKERS_AN_HOUR)),
             "mel_units": lambda: self.train("mel_units", export=True, **self.speech()),
             "encoder": self.train_encoder,
             "kmeans": lambda: self.train("kmeans", export=True, **self.speech(), wavlm_path=self.parts / "wavlm"),
