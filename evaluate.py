@@ -24,7 +24,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n  python evaluate.py -scp test --output out\n  python evaluate.py -scp test --output out "
-        "-config config/tselm_l.yaml --floor-and-ceiling\n  python evaluate.py --compare out_a out_b",
+        "-config config/tselm_l.yaml --floor-and-ceiling\n  python evaluate.py -scp test --output out -config "
+        "config/speechtokenizer.yaml -ckpt FILE --each codebooks=1,2,4,8\n  python evaluate.py --compare out_a out_b",
     )
     add = parser.add_argument
     add(
@@ -35,6 +36,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--output", metavar="DIR", help="folder of the extracted files; with --compare, where the comparison is kept")
     add("--compare", nargs="+", metavar="DIR", help="compare evaluated folders with the first of them, file by file")
+    add(
+        "--each",
+        metavar="KEY=V,V",
+        help="resynthesise the targets with each of these values of a key of the recipe (codebooks=1,2,4,8), evaluate "
+        "all, and show them in one table",
+    )
     add(
         "--metrics",
         nargs="+",
@@ -69,6 +76,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--compare needs two folders or more")
     if not args.compare and not (args.scp_dir and args.output):
         parser.error("give -scp and --output, or --compare")
+    if args.each and not args.config_path:
+        parser.error("--each needs -config, the recipe whose key it changes")
+    if args.each and (args.shard != "1/1" or args.compare):
+        parser.error("--each goes with neither --shard nor --compare")
     if args.proc is not None and args.proc < 1 or not 0 <= args.length_tolerance < float("inf"):
         parser.error("-proc must be above 0, and --length-tolerance a number that is not below")
     return args
@@ -84,7 +95,8 @@ def main(argv: list[str] | None = None) -> int:
 
     setup_console()
     with report_errors(args.debug) as outcome:
-        outcome.status = compare_all(args) if args.compare else evaluate_all(args)
+        work = compare_all if args.compare else evaluate_each if args.each else evaluate_all
+        outcome.status = work(args)
     return outcome.status
 
 
@@ -96,6 +108,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
     from evaluation.rows import Rows
     from evaluation.scoring import score_all
     from evaluation.summary import markdown, summarise
+    from evaluation.sweep import bits_per_second
     from evaluation.tokens import codebook_usage
     from running.record import read_record, read_runs
     from running.shard import Shard
@@ -143,6 +156,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
     scored = [item for item in items if item.name not in outcome.problems]
     tokenised = [item for item in scored if item.name not in without_tokens]
     made = output / "inference.json"
+    record = read_record(made) if made.is_file() else {}
     summary = summarise(
         outcome.rows,
         wanted,
@@ -152,7 +166,8 @@ def evaluate_all(args: argparse.Namespace) -> int:
         lists=str(args.scp_dir),
         length_tolerance=args.length_tolerance,
         codebooks=codebook_usage(tokenised, tokens) if needs_tokens else {},
-        checkpoint=read_record(made).get("sha256") if made.is_file() else None,
+        checkpoint=record.get("sha256"),
+        bits_per_second=bits_per_second(record),
         speed=read_runs(made) if made.is_file() else [],
     )
     write_json(output / "summary.json", summary)
@@ -246,6 +261,36 @@ def write_report(args: argparse.Namespace, output: Path, summary: dict, rows: li
     from evaluation.page import write_page
 
     write_page(output / "report.html", summary, rows, choose(summary, rows, items, by=args.examples_by))
+
+
+def evaluate_each(args: argparse.Namespace) -> int:
+    """Resynthesise and evaluate with each value of a key, and put all into one table; the largest exit status."""
+    import json
+
+    import inference
+    from evaluation.sweep import markdown, parse_each, put_together
+    from utils.files import write_json, write_text
+
+    key, values = parse_each(args.each)
+    output, status, summaries = Path(args.output), 0, {}
+    for value in values:
+        log.info("%s=%s", key, value)
+        changed = [*args.override, f"{key}={value}"]
+        folder = output / f"{key}={value}"
+        command = ["--resynthesise", args.scp_dir, "-config", args.config_path, "--output", str(folder)]
+        command += ["-gpus", *args.gpus, *(["-proc", str(args.proc)] if args.proc else [])]
+        command += ["-ckpt", args.ckpt_path] if args.ckpt_path else []
+        command += [text for override in changed for text in ("--override", override)]
+        if (failed := inference.main(command)) > 1:
+            return failed
+        own = argparse.Namespace(**{**vars(args), "output": str(folder), "override": changed})
+        status = max(status, failed, evaluate_all(own))
+        summaries[value] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    found = put_together(key, summaries)
+    write_json(output / "table.json", found)
+    write_text(output / "table.md", markdown(found))
+    print(markdown(found))
+    return status
 
 
 def compare_all(args: argparse.Namespace) -> int:

@@ -51,6 +51,13 @@ def count(number_of: int) -> str:
     return f"{number_of:,}"
 
 
+def bitrate(bits: float | None) -> str:
+    """Bits a second as ``4,000 bit/s``."""
+    if (bits := value(bits)) is None:
+        return NOTHING
+    return f"{bits:,.1f}".removesuffix(".0") + " bit/s"
+
+
 def memory(size: float | None) -> str:
     """Bytes as ``850 MB`` or ``1.20 GB``."""
     if (size := value(size)) is None:

@@ -10,7 +10,7 @@ from evaluation.dnsmos import DNSMOS
 from evaluation.metric import Metric, Unavailable
 from evaluation.nisqa import NISQA
 from evaluation.pitch import PitchErrors
-from evaluation.signal_metrics import ESTOI, PESQ, SISDR, STOI, CorrectTalker, SISDRImprovement
+from evaluation.signal_metrics import ESTOI, PESQ, SISDR, STOI, CorrectTalker, MelDistance, SISDRImprovement
 from evaluation.speech_models import DifferentialWER, SpeakerSimilarity, SpeechBERTScore
 from evaluation.tokens import TokenError, TokenSystem
 
@@ -58,6 +58,7 @@ _METRICS: dict[str, Callable[[Settings, TokenSystem | Unavailable], Metric]] = {
     "stoi": lambda settings, tokens: STOI(),
     "estoi": lambda settings, tokens: ESTOI(),
     "pesq": lambda settings, tokens: PESQ(),
+    "mel": lambda settings, tokens: MelDistance(),
     "pitch": lambda settings, tokens: PitchErrors(),
     "si_sdr": lambda settings, tokens: SISDR(),
     "si_sdri": lambda settings, tokens: SISDRImprovement(),

@@ -108,6 +108,29 @@ class ESTOI(STOI):
     title, what = "ESTOI", "extended STOI at 16 kHz against the target"
 
 
+class MelDistance(Metric):
+    """How far the spectra are apart in mel bands, as HiFi-GAN's training measures it (arXiv 2010.05646)."""
+
+    name = "mel"
+
+    def __init__(self):
+        self.columns = (
+            Column(
+                "mel",
+                "Mel distance",
+                "mean absolute difference of log-mel spectrograms of output and target, at their own levels (80 Slaney "
+                "bands up to 8 kHz, window 1024, hop 256, Hann, magnitudes floored at 1e-5, natural logarithm)",
+                "lower",
+            ),
+        )
+
+    def score(self, signals: Signals) -> dict[str, Score]:
+        import torch
+
+        pair = (torch.from_numpy(np.asarray(wav, np.float32))[None] for wav in (signals.output, signals.target))
+        return {"mel": float(_mel_distance()(*pair))}
+
+
 class CorrectTalker(Metric):
     """Whether the output is nearer to the target than to the interferer, by two distances."""
 
@@ -154,6 +177,13 @@ def log_mel(wav: np.ndarray) -> np.ndarray:
 
     wav = torch.from_numpy(wav / np.sqrt(np.mean(np.square(wav, dtype=np.float64)))).float()
     return (_mel_spectrogram()(wav) + 1e-5).log().numpy()
+
+
+@cache
+def _mel_distance() -> Callable:
+    from modules import mel
+
+    return mel.MelDistance()
 
 
 @cache

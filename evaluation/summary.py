@@ -98,6 +98,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
         cells.append([name, f"could not run: {reason}", *[""] * (len(titles) - 1), "0"])
     lines = [f"{summary['scored']} of {summary['files']} files scored. Brackets: {summary['interval']}.", ""]
     lines += [*table(cells), ""]
+    if summary.get("bits_per_second"):
+        lines += [f"Bitrate: {format.bitrate(summary['bits_per_second'])}.", ""]
     if summary["remark"]:
         lines += [summary["remark"], ""]
     if problems := summary["problems"]:

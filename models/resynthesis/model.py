@@ -127,6 +127,16 @@ class Resynthesizer(Frozen):
         self._given = None if getattr(network.quantizer, "loaded_from", None) is None else self._codec_copy()
         self.freeze()
 
+    @property
+    def bits_per_second(self) -> float | None:
+        """Of units and codes of F0, each with as many bits as its vocabulary needs; None if F0 is not in codes."""
+        units = SAMPLE_RATE / self.hop_length * (self.vocab_size - 1).bit_length()
+        if self.network.f0_mode == "none" or self.f0_policy == "flat":
+            return units
+        if (codec := self.network.f0_codec_in_use) is None:
+            return None
+        return units + SAMPLE_RATE / GRID * (codec.codes - 1).bit_length()
+
     # -- weights -------------------------------------------------------------------------------------------------------
 
     def load_checkpoint(self, path: str | os.PathLike) -> None:

@@ -101,7 +101,7 @@ class VoiceProgram(SystemProgram):
         return self.model.digests()
 
     def facts(self) -> Mapping[str, Any]:
-        return {"sample_rate": self.model.sample_rate}
+        return {"sample_rate": self.model.sample_rate, "bits_per_second": self.model.bits_per_second}
 
     def outputs(self, item: Item) -> Sequence[str]:
         """One name, or one below each speaker's folder; names of nobody are refused here, before anything is done."""

@@ -7,7 +7,17 @@ import pytest
 import torch
 
 from evaluation.metric import Signals, Unavailable, Unscorable, require_packages
-from evaluation.signal_metrics import ESTOI, PESQ, SISDR, STOI, CorrectTalker, SISDRImprovement, log_mel, si_sdr
+from evaluation.signal_metrics import (
+    ESTOI,
+    PESQ,
+    SISDR,
+    STOI,
+    CorrectTalker,
+    MelDistance,
+    SISDRImprovement,
+    log_mel,
+    si_sdr,
+)
 from tests.toy import UTTERANCES, read
 
 for package in ("torchmetrics", "pesq", "pystoi", "speechmos", "onnxruntime", "librosa"):
@@ -121,3 +131,11 @@ def test_what_cannot_be_scored_is_no_score() -> None:
 def test_a_missing_package_is_named_with_the_way_out() -> None:
     with pytest.raises(Unavailable, match="nonesuch is not installed: pip install -r requirements-eval.txt"):
         require_packages("numpy", "nonesuch")
+
+
+def test_the_mel_distance_is_nothing_of_a_signal_to_itself_and_ln_2_of_one_twice_as_loud(pair) -> None:
+    target, mixture = pair
+    assert MelDistance().score(Signals(output=target, target=target))["mel"] == 0.0
+    louder = MelDistance().score(Signals(output=2 * target, target=target))["mel"]
+    assert 0.5 < louder <= np.log(2) + 1e-5  # but for magnitudes at the floor
+    assert MelDistance().score(Signals(output=mixture, target=target))["mel"] > 0.1
