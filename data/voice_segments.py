@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from data import audio
-from data.manifest import Utterance, read_manifest, speaker_of
+from data.manifest import Utterance, names_of, read_manifest, speaker_of
 from data.pitch import HOP, SAMPLE_RATE, PitchTracker, at_level
 from data.utterances import place
 from data.voices import F0Statistics
@@ -89,6 +89,7 @@ class VoiceSegments(Dataset):
         self.f0_source = f0_source
         self.names = None if names is None else list(names)
         self.embeddings = embeddings
+        self._names = names_of([one.audio for one in kept]) if embeddings is not None else []
         self.count = max(len(kept), -(-at_least // len(kept)) * len(kept))
         self.seed = seed
         self._require_known(manifest)
@@ -155,8 +156,9 @@ class VoiceSegments(Dataset):
         return {"f0_stats": torch.tensor(pair, dtype=torch.float32), "f0_median": torch.tensor(median)}
 
     def _vector_name(self, chosen: int) -> str:
+        """The utterance's, in the manifest or its file's, else the speaker's."""
         stem = os.path.splitext(os.path.basename(self.utterances[chosen].audio))[0]
-        return stem if stem in self.embeddings else self.speakers[chosen]
+        return next((name for name in (self._names[chosen], stem) if name in self.embeddings), self.speakers[chosen])
 
     def _require_known(self, manifest: str | os.PathLike) -> None:
         found = sorted(set(self.speakers))

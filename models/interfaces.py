@@ -119,7 +119,11 @@ class Program(Protocol):
     def load_checkpoint(self, path: str) -> None: ...
 
     def outputs(self, item: Item) -> Sequence[str]:
-        """Under which names the results of an item are kept: usually its own alone."""
+        """Under which names the results of an item are kept: usually its own alone.
+
+        Nothing is read yet: of recordings and arrays the item has the paths. What can be refused before any work is,
+        by a ValueError.
+        """
         ...
 
     def __call__(self, items: Sequence[Item]) -> Sequence[Mapping[str, Any]]:

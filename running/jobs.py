@@ -73,7 +73,7 @@ def list_jobs(
     require_roles(program, given)
     entries, problems = read_entries(program, where, given)
     results = {role: result for role, result in program.results.items() if optional or not result.optional}
-    names = {name: program.outputs(Item(name, _texts(program.inputs, inputs))) for name, inputs in entries.items()}
+    names = {name: program.outputs(Item(name, inputs)) for name, inputs in entries.items()}
     flat = [name for group in names.values() for name in group]
     files = {}
     for role, result in results.items():
@@ -231,10 +231,6 @@ def groups(
     mine = [some for position, some in enumerate(together) if shard.has(position)]
     found = [Group(tuple(some), frozenset(job.name for job in some if not is_done(job))) for some in mine]
     return [group for group in found if group.wanted]
-
-
-def _texts(roles: Mapping[str, Role], inputs: Mapping[str, str]) -> dict[str, str]:
-    return {role: text for role, text in inputs.items() if roles[role].kind == "text"}
 
 
 def _identity(path: str | os.PathLike) -> tuple[int, int] | None:

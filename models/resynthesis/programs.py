@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from models.interfaces import TOKENS_RECORD, Item, Role
-from models.programs import SystemProgram, as_tokens, require_same_tokens, token_facts
+from models.programs import SystemProgram, as_tokens, device_of, require_same_tokens, token_facts
 from models.resynthesis.contours import Pair, own_pair
-from models.resynthesis.model import LEVEL, Resynthesizer, Taken
+from models.resynthesis.model import LEVEL, SAMPLE_RATE, Resynthesizer, Taken
 from models.resynthesis.network import GRID
+from modules.frozen import tensor_digest
 
 ALL = "all"  # --speaker all: everybody
 Entries = tuple[dict[str, dict[str, str]], dict[str, str]]
@@ -71,6 +72,66 @@ class Tokenize(SystemProgram):
         return [{"units": units} for units in self.model.encode_files([item["audio"] for item in items])]
 
 
+class VoiceVectors(SystemProgram):
+    """Speech -> the vector of its voice, by ``speaker_encoder``.
+
+    Args:
+        speaker_encoder: has ``embed(wav [B, T]) -> [B, E]``; each file is heard whole.
+        lists: see ``Lists``.
+
+    Raises:
+        ValueError: there is no speaker encoder.
+    """
+
+    record = "vectors.json"
+
+    def __init__(self, *, speaker_encoder: Any | None, lists: Lists, sample_rate: int = SAMPLE_RATE):
+        if speaker_encoder is None:
+            raise ValueError("speaker_encoder must be set: an object of the recipe with embed(wav [B, T]) -> [B, E]")
+        super().__init__({"speaker_encoder": speaker_encoder}, batch_seconds=0.0)
+        self.speaker_encoder = speaker_encoder
+        self.lists = lists
+        self.inputs = {
+            "audio": Role("audio", "audio.scp", sample_rate=sample_rate),
+            "source": Role("text", "speakers.scp"),
+        }
+        self.results = {"vector": Role("row", "vectors.jsonl")}
+
+    def entries(self, where: str | os.PathLike) -> Entries:
+        return self.lists.audio(where)
+
+    def to(self, device: str | torch.device) -> VoiceVectors:
+        if isinstance(self.speaker_encoder, torch.nn.Module):
+            self.speaker_encoder.to(device)
+        return self
+
+    def digests(self) -> Mapping[str, str]:
+        if hasattr(self.speaker_encoder, "digest"):
+            return {"speaker_encoder": self.speaker_encoder.digest()}
+        if isinstance(self.speaker_encoder, torch.nn.Module):
+            return {"speaker_encoder": tensor_digest(self.speaker_encoder.state_dict())}
+        return {}
+
+    def __call__(self, items: Sequence[Item]) -> Sequence[Mapping[str, Any]]:
+        return [{"vector": self._row(item)} for item in items]
+
+    @torch.no_grad()
+    def _row(self, item: Item) -> dict[str, Any]:
+        wav = np.asarray(item["audio"].whole(), dtype=np.float32)
+        if not wav.any():
+            raise ValueError("it is silent, and has no voice")
+        vector = embedded(self.speaker_encoder, wav)
+        if not vector.isfinite().all():
+            raise ValueError("its vector is not finite")
+        return {"speaker": item["source"], "vector": vector.tolist()}
+
+
+def embedded(speaker_encoder: Any, wav: np.ndarray) -> torch.Tensor:
+    """[T] -> [E] float32 on the CPU."""
+    heard = torch.from_numpy(wav)[None].to(device_of(speaker_encoder))
+    return speaker_encoder.embed(heard)[0].float().cpu()
+
+
 class VoiceProgram(SystemProgram):
     """What both ways to speech have in common: who speaks. Several voices may lie in one folder under other names.
 
@@ -113,10 +174,15 @@ class VoiceProgram(SystemProgram):
 
     def _require_voice(self, item: Item) -> None:
         network, speaker = self.model.network, item.inputs.get("speaker")
-        if network.speaker_mode == "none" or "enrolment" in self.inputs and speaker is None:
+        if network.speaker_mode == "none" or "enrolment" in item.inputs:
             return
         if speaker is None and network.speaker_mode == "embedding":
-            self.model.require_voice(self._own_voice(item))
+            try:
+                self.model.require_voice(self._own_voice(item))
+            except ValueError as error:
+                raise ValueError(
+                    f"{item.name}: {error}. Or say who speaks: --speaker NAME, or --enrolment FILE"
+                ) from None
         elif speaker is None and "source" in item.inputs:
             try:
                 self.model.require_voice(item["source"])
@@ -126,8 +192,9 @@ class VoiceProgram(SystemProgram):
             self.model.require_voice(speaker)
 
     def _own_voice(self, item: Item) -> str | None:
-        """The name of a vector: the utterance's, else the speaker's."""
-        return item.name if item.name in self.model.embeddings else item.inputs.get("source")
+        """The name of a vector: the utterance's, in the list or its file's, else the speaker's."""
+        names = [item.name, os.path.basename(item.name), os.path.splitext(os.path.basename(item.name))[0]]
+        return next((name for name in names if name in self.model.embeddings), item.inputs.get("source"))
 
     def voices_of(self, item: Item, taken: Taken) -> list[Iterator[torch.Tensor]]:
         """What was taken apart, in each voice that is asked for."""
@@ -148,8 +215,7 @@ class VoiceProgram(SystemProgram):
         pair = own_pair(self.model.pitch(wav))
         if pair is None:
             raise ValueError("the enrolment holds no voiced speech")
-        vector = self.model.speaker_encoder.embed(torch.from_numpy(wav)[None])[0]
-        return vector.float().cpu(), pair
+        return embedded(self.model.speaker_encoder, wav), pair
 
 
 class Resynthesise(VoiceProgram):
