@@ -10,15 +10,9 @@ import torch
 from torch import nn
 
 from models.resynthesis.contours import normalise
-from models.resynthesis.files import (
-    QUANTIZER,
-    public_config,
-    public_state,
-    quantiser_settings,
-    quantiser_tensors,
-    write_generator,
-)
+from models.resynthesis.files import QUANTIZER, public_state, quantiser_tensors, write_generator
 from models.resynthesis.network import ContourCodec
+from models.resynthesis.public_config import public_config, quantiser_settings
 from modules.ema_codebook import EMACodebook
 from utils.task import Batch, Networks, Objective, Task
 

@@ -6,47 +6,24 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from models.interfaces import Recording
-from models.resynthesis.contours import Pair, moved, normalise, own_pair, voiced_median
-from models.resynthesis.files import QUANTIZER, VOCODER, PublicSettings, is_public, load_public, load_quantiser
-from models.resynthesis.network import F0_HOP, GRID, ContourCodec, ResynthesisNetwork, require_one_of
+from models.resynthesis.contours import Pair
+from models.resynthesis.files import QUANTIZER, VOCODER, is_public, load_public
+from models.resynthesis.intonation import Intonation, Statistics, Tracker
+from models.resynthesis.network import F0_HOP, GRID, SAMPLE_RATE, ContourCodec, ResynthesisNetwork, require_one_of
+from models.resynthesis.public_config import PublicSettings
+from models.resynthesis.units import UnitReader, on_grid
 from models.ssl_tokenizer import SSLTokenizer
 from modules.frozen import Frozen, tensor_digest
 from utils.checkpoint import load, load_tensors
 from utils.errors import first_few
 
-SAMPLE_RATE = 16000
 LEVEL = 0.95  # of the peak that tracker and vocoder know
-LONGEST = 100 * SAMPLE_RATE  # samples that units hear in one piece
-AROUND = 5 * SAMPLE_RATE  # that they hear on either side of a piece of a longer file; a multiple of GRID
-
-
-class Contour(Protocol):
-    f0: np.ndarray  # [M] Hz
-    interpolated: np.ndarray
-
-
-class Tracker(Protocol):
-    def __call__(self, wav: np.ndarray, *, peak: float | None = ..., what: str = ...) -> Contour: ...
-
-    def facts(self) -> dict[str, object]: ...
-
-
-class Statistics(Protocol):
-    whole: Pair | None
-    by_name: Mapping[str, Pair]
-
-    def of(self, name: str | None) -> Pair | None: ...
-
-    def named(self, names: Sequence[str]) -> None: ...
-
-    def facts(self) -> dict[str, object]: ...
 
 
 class Resynthesizer(Frozen):
@@ -98,8 +75,6 @@ class Resynthesizer(Frozen):
         piece_seconds: float = 20.0,
     ):
         super().__init__()
-        require_one_of("f0_source", f0_source, ("speaker", "utterance"))
-        require_one_of("f0_policy", f0_policy, ("keep", "flat"))
         require_one_of("alignment", alignment, ("aligned", "published"))
         require_one_of("level", level, ("input", "model"))
         if not piece_seconds > 0:
@@ -108,14 +83,14 @@ class Resynthesizer(Frozen):
         self.unit_encoder = unit_encoder
         self.tracker = tracker
         self.statistics = statistics
+        self.intonation = Intonation(
+            tracker=tracker, statistics=statistics, f0_normalize=f0_normalize, f0_median=f0_median,
+            f0_interp=f0_interp, f0_source=f0_source, f0_policy=f0_policy,
+        )  # fmt: skip
+        self.reader = UnitReader(network=network, unit_encoder=unit_encoder, alignment=alignment)
         self.embeddings = dict(speaker_embeddings)
         self.speaker_encoder = speaker_encoder
         self.public = public
-        self.f0_normalize = f0_normalize
-        self.f0_median = f0_median
-        self.f0_interp = f0_interp
-        self.f0_source = f0_source
-        self.f0_policy = f0_policy
         self.alignment = alignment
         self.level = level
         self.piece_frames = max(1, round(piece_seconds * SAMPLE_RATE / network.frame))
@@ -131,7 +106,7 @@ class Resynthesizer(Frozen):
     def bits_per_second(self) -> float | None:
         """Of units and codes of F0, each with as many bits as its vocabulary needs; None if F0 is not in codes."""
         units = SAMPLE_RATE / self.hop_length * (self.vocab_size - 1).bit_length()
-        if self.network.f0_mode == "none" or self.f0_policy == "flat":
+        if self.network.f0_mode == "none" or self.intonation.f0_policy == "flat":
             return units
         if (codec := self.network.f0_codec_in_use) is None:
             return None
@@ -232,7 +207,7 @@ class Resynthesizer(Frozen):
             ValueError: there is no unit encoder (``ssl_path``, ``kmeans_path``).
         """
         samples = [wav.shape[1]] * len(wav) if lengths is None else lengths.tolist()
-        rows = [self._units(row[: int(n)]) for row, n in zip(wav, samples, strict=True)]
+        rows = [self.reader.units(row[: int(n)]) for row, n in zip(wav, samples, strict=True)]
         found = wav.new_zeros(len(rows), max(map(len, rows), default=0), 1, dtype=torch.int64)
         for row, units in zip(found, rows, strict=True):
             row[: len(units), 0] = units
@@ -241,38 +216,7 @@ class Resynthesizer(Frozen):
     def encode_files(self, recordings: Sequence[Recording]) -> list[torch.Tensor]:
         """Of each file its units [N, 1] on the CPU; one by one, so that company changes nothing."""
         device = next(self.network.parameters()).device
-        return [self._units(torch.as_tensor(one.whole()).to(device))[:, None].cpu() for one in recordings]
-
-    def _units(self, wav: torch.Tensor) -> torch.Tensor:
-        """[T] -> [N]."""
-        if self.alignment == "published":
-            return self._units_of(wav)
-        return self._units_of(self._on_grid(wav))[: -(-len(wav) // self.hop_length)]
-
-    def _units_of(self, wav: torch.Tensor) -> torch.Tensor:
-        """[T] -> [N]: ``aligned``, of a signal on the grid, T / hop units; ``published``, as many as fit."""
-        if (codec := self.network.code_codec) is not None:
-            return codec.encode(wav[None].float())[0]
-        if self.unit_encoder is None:
-            raise ValueError("this recipe has no unit encoder: set ssl_path and kmeans_path")
-        grid = self.unit_encoder.grid
-        if self.alignment == "aligned":
-            wav = F.pad(wav, (0, grid.overlap))
-        if len(wav) < grid.window:
-            return torch.zeros(0, dtype=torch.int64, device=wav.device)
-        if len(wav) <= LONGEST:
-            return self.unit_encoder.encode(wav[None])[0, :, 0]
-        return torch.cat(list(self._units_in_pieces(wav, grid.overlap)))
-
-    def _units_in_pieces(self, wav: torch.Tensor, overlap: int) -> Iterator[torch.Tensor]:
-        """Of a file that is longer than can be heard at once: each piece with what is around it."""
-        step, hop = LONGEST - 2 * AROUND, self.hop_length
-        total = (len(wav) - overlap) // hop
-        for start in range(0, len(wav) - overlap, step):
-            left = max(start - AROUND, 0)
-            heard = self.unit_encoder.encode(wav[None, left : start + step + AROUND + overlap])[0, :, 0]
-            first, last = start // hop, min((start + step) // hop, total)
-            yield heard[first - left // hop : last - left // hop]
+        return [self.reader.units(torch.as_tensor(one.whole()).to(device))[:, None].cpu() for one in recordings]
 
     # -- F0 ------------------------------------------------------------------------------------------------------------
 
@@ -280,46 +224,17 @@ class Resynthesizer(Frozen):
         """[T] at 16 kHz -> F0 [ceil(T / 80)] in Hz float32, 0 where there is no voice."""
         return torch.from_numpy(self.tracker(_as_array(wav)).f0)
 
-    def _contour(self, wav: np.ndarray, peak: float) -> torch.Tensor:
-        """What the vocoder was trained on, in Hz, of a file with this peak, or of its beginning."""
-        found = self.tracker(wav, peak=peak)
-        return torch.from_numpy(found.interpolated if self.f0_interp else found.f0)
-
     @torch.no_grad()
     def pitch_codes(self, f0: torch.Tensor, *, speaker: str | None = None) -> torch.Tensor:
         """F0 [M] in Hz, of a speaker -> its codes [M // 16] int64."""
         codec = self._f0_codec()
-        prepared = self._prepared(f0.float().cpu(), speaker, speaker)
+        prepared = self.intonation.prepared(f0.float().cpu(), speaker, speaker)
         return codec.encode(prepared[None].to(_device(codec)))[0]
 
     def _f0_codec(self) -> ContourCodec:
         if (codec := self.network.f0_codec_in_use) is None:
             raise ValueError(f"F0 is not quantised in this recipe (f0_mode {self.network.f0_mode})")
         return codec
-
-    def _pair(self, name: str | None, f0: torch.Tensor, *, role: str) -> Pair:
-        """Mean and deviation to use for a speaker, as ``f0_source`` says."""
-        if role == "source" and self.f0_source == "utterance":
-            return own_pair(f0) or (0.0, 0.0)
-        pair = self.statistics.of(name)
-        if pair is None:
-            known = first_few(sorted(self.statistics.by_name)) or "nobody"
-            way = "; or f0_source=utterance, which takes the utterance's own" if role == "source" else ""
-            raise ValueError(f"f0_stats has nothing of {name!r}, and nothing global; it has {known}{way}")
-        return pair
-
-    def _prepared(
-        self, f0: torch.Tensor, source: str | None, speaker: str | None, *, target: Pair | None = None
-    ) -> torch.Tensor:
-        """A contour [M] in Hz as the network takes it."""
-        if self.f0_policy == "flat":
-            return torch.zeros_like(f0)
-        if self.f0_normalize:
-            pair = self._pair(source, f0, role="source")
-            return normalise(f0, *pair, median=voiced_median(f0) if self.f0_median else None)
-        if target is not None or speaker != source:
-            f0 = moved(f0, target or self._pair(speaker, f0, role="target"))
-        return f0
 
     # -- speech --------------------------------------------------------------------------------------------------------
 
@@ -397,10 +312,10 @@ class Resynthesizer(Frozen):
                     f"{units.shape[1]} units of {self.hop_length} samples and {f0.shape[1]} frames of F0 of {F0_HOP} "
                     "do not have the same length"
                 )
-            prepared = [self._prepared(row.float().cpu(), source, speaker, target=target) for row in f0]
+            prepared = [self.intonation.prepared(row.float().cpu(), source, speaker, target=target) for row in f0]
             f0_rows = network.f0_rows(torch.stack(prepared).to(device))
         if network.f0_feats:
-            pair = target or self._pair(speaker, f0[0].cpu(), role="target")
+            pair = target or self.intonation.pair(speaker, f0[0].cpu(), role="target")
             stats = torch.tensor([pair] * len(units), dtype=torch.float32, device=device)
         return network.inputs(rows, f0_rows, self._voice(speaker, vector, len(units), device), stats)
 
@@ -471,13 +386,13 @@ class Resynthesizer(Frozen):
         signal = torch.from_numpy(np.ascontiguousarray(wav, dtype=np.float32)).to(_device(self.network))
         has_f0 = self.network.f0_mode != "none"
         if self.alignment == "aligned":
-            whole = self._on_grid(signal)
-            found = self._units_of(whole) if units is None else self._fitted(units, len(whole) // self.hop_length)
-            f0 = self._contour(whole.cpu().numpy(), peak) if has_f0 else None
+            whole = on_grid(signal)
+            found = self.reader.of_grid(whole) if units is None else self._fitted(units, len(whole) // self.hop_length)
+            f0 = self.intonation.contour(whole.cpu().numpy(), peak) if has_f0 else None
             return Taken(found.cpu(), f0, len(wav), peak)
-        found = self._units_of(signal) if units is None else torch.from_numpy(units)
+        found = self.reader.of_grid(signal) if units is None else torch.from_numpy(units)
         samples = min(len(wav) // self.hop_length, len(found)) * self.hop_length
-        f0 = self._contour(wav[:samples], peak) if has_f0 and samples else None
+        f0 = self.intonation.contour(wav[:samples], peak) if has_f0 and samples else None
         if self.network.f0_mode in ("quantised", "learned"):
             samples = samples // GRID * GRID
         if not samples:
@@ -506,9 +421,6 @@ class Resynthesizer(Frozen):
             if left <= 0:
                 return
 
-    def _on_grid(self, wav: torch.Tensor) -> torch.Tensor:
-        return F.pad(wav, (0, -len(wav) % GRID))
-
     def _fitted(self, units: np.ndarray, count: int) -> torch.Tensor:
         """So many units: cut, or the last one repeated."""
         found = torch.from_numpy(units)[:count]
@@ -530,38 +442,6 @@ class Taken:
         self.f0 = f0
         self.samples = samples
         self.peak = peak
-
-
-class ContourModel(Frozen):
-    """The F0 quantiser by itself, for use from Python.
-
-    Args:
-        quantizer: what its recipe trains.
-    """
-
-    checkpoint = "needed"
-    sample_rate = SAMPLE_RATE
-    num_codebooks = 1
-
-    def __init__(self, *, quantizer: ContourCodec):
-        super().__init__()
-        self.quantizer = quantizer
-        self.hop_length = quantizer.stride * F0_HOP
-        self.vocab_size = quantizer.codes
-        self.freeze()
-
-    def load_checkpoint(self, path: str | os.PathLike) -> None:
-        load_quantiser(self.quantizer, path)
-
-    @torch.no_grad()
-    def encode(self, contour: torch.Tensor) -> torch.Tensor:
-        """Contours [B, M], normalised -> codes [B, M // 16, 1] int64."""
-        return self.quantizer.encode(contour.float().to(_device(self.quantizer)))[..., None]
-
-    @torch.no_grad()
-    def decode(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Codes [B, L, 1] -> contours [B, 16 L], normalised."""
-        return self.quantizer.decode(tokens[..., 0].to(_device(self.quantizer)))
 
 
 def _as_array(wav: torch.Tensor | np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from modules.ema_codebook import EMACodebook
 from modules.hifigan import HifiganGenerator
 from modules.strided_codec import StridedDecoder, StridedEncoder
 
+SAMPLE_RATE = 16000
 F0_HOP = 80  # samples between two frames of a contour
 GRID = 1280  # samples on which units of 160 and 320, contours and their codes meet
 

@@ -12,8 +12,8 @@ import torch
 from models.interfaces import TOKENS_RECORD, Item, Role
 from models.programs import SystemProgram, as_tokens, device_of, require_same_tokens, token_facts
 from models.resynthesis.contours import Pair, own_pair
-from models.resynthesis.model import LEVEL, SAMPLE_RATE, Resynthesizer, Taken
-from models.resynthesis.network import GRID
+from models.resynthesis.model import LEVEL, Resynthesizer, Taken
+from models.resynthesis.network import GRID, SAMPLE_RATE
 from modules.frozen import tensor_digest
 
 ALL = "all"  # --speaker all: everybody
@@ -249,7 +249,7 @@ class Decode(VoiceProgram):
         """Of a manifest, or of lines ``name tokens.npy`` where no F0 is needed."""
         if self.lists.is_manifest(where):
             return self.lists.manifest(where, with_units=self.model.network.code_codec is None)
-        if self.model.network.f0_mode != "none" and self.model.f0_policy != "flat":
+        if self.model.network.f0_mode != "none" and self.model.intonation.f0_policy != "flat":
             raise ValueError(
                 f"{where} is no manifest, and without its audio there is no F0: give a manifest, or f0_policy=flat"
             )

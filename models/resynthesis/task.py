@@ -11,15 +11,9 @@ import torch
 from torch import nn
 
 from models.resynthesis.contour_task import CodebookTask, prepared_contours
-from models.resynthesis.files import (
-    VOCODER,
-    PublicSettings,
-    network_tensors,
-    public_config,
-    public_state,
-    write_generator,
-)
+from models.resynthesis.files import VOCODER, network_tensors, public_state, write_generator
 from models.resynthesis.network import ResynthesisNetwork
+from models.resynthesis.public_config import PublicSettings, public_config
 from modules.adversarial import against_discriminators
 from modules.ema_codebook import EMACodebook
 from modules.losses import lsgan_discriminator_loss, lsgan_generator_loss

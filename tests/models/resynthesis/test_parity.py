@@ -73,8 +73,8 @@ def test_long_files_have_all_their_units(monkeypatch) -> None:
     model = load("quantised", **encoder())
     speech = torch.from_numpy(np.tile(wav(), 12))[None, :75000]
     whole = model.encode(speech)
-    monkeypatch.setattr("models.resynthesis.model.LONGEST", 48000)
-    monkeypatch.setattr("models.resynthesis.model.AROUND", 12800)
+    monkeypatch.setattr("models.resynthesis.units.LONGEST", 48000)
+    monkeypatch.setattr("models.resynthesis.units.AROUND", 12800)
     parts = model.encode(speech)
     assert parts.shape == whole.shape and (parts == whole).float().mean() > 0.8
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from data.voices import read_names
-from models.resynthesis.files import PublicSettings, public_state
+from models.resynthesis.files import public_state
 from models.resynthesis.network import ResynthesisNetwork
+from models.resynthesis.public_config import PublicSettings
 from models.resynthesis.task import VoiceVocoding
 from modules.mel import MelDistance
 
