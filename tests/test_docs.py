@@ -10,9 +10,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
 import torch
 
+from tests.resynthesis import REFERENCE as VOICE_REFERENCE
+from tests.resynthesis import encoder, overrides, wav
 from tests.toy import REFERENCE, ROOT, SIZES, UTTERANCES, call, read, settings, write_corpus
 from utils.recipe import Recipe
 
@@ -27,6 +31,7 @@ NOT_RUN = {
     "python -m benchmarks": "needs a GPU; tests/benchmarks runs them all at toy size",
 }
 
+RECIPES = ("tselm_l", "speechtokenizer", "resynthesis/vocoder")
 PATHS = ("wavlm_path", "kmeans_path", "hifi_gan_path")
 NETWORK = {key: value for key, value in SIZES.items() if key not in PATHS}
 SHORT = {"epoch": 1, "batch_size": 2, "batch_size_eval": 2, "num_workers": 0, "precision": "fp32", "gpus": "cpu"}
@@ -39,6 +44,11 @@ PUBLIC = {"wavlm_path": "public/wavlm-large", "kmeans_path": "public/kmeans"}
 PUBLIC |= {"tr_data_scp_path": "public/train_100_360.json"}
 PUBLIC |= {f"cv_{key}_path": f"public/libri2mix_dev/{name}.scp" for key, name in
            (("mix", "mix_clean"), ("ref", "aux_s1"), ("clean", "s1"))}  # fmt: skip
+VOICES = {
+    "num_units": 25, "embedding_dim": 8, "speaker_rows": 4, "f0_codes": 8, "f0_dim": 8, "f0_width": 8, "f0_depth": 1,
+    "upsample_factors": [5, 4, 4, 4], "upsample_kernel_sizes": [11, 8, 8, 8], "upsample_initial_channel": 32,
+    "resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1]], "ssl_layer": 2,
+}  # fmt: skip
 CODEC = {"codec_config": "public/speechtokenizer/config.json"}
 # (program, recipe) -> keys that bring the command to toy size; what it says itself of them stays
 TOY_SIZE = {
@@ -55,6 +65,14 @@ TOY_SIZE = {
     ("inference.py", "config/speechtokenizer.yaml"): {},
     ("evaluate.py", "config/speechtokenizer.yaml"): {},
     ("models/speechtokenizer/teacher_features", "config/speechtokenizer.yaml"): CODEC,
+    ("inference.py", "config/resynthesis/vocoder.yaml"): VOICES,
+    ("evaluate.py", "config/resynthesis/vocoder.yaml"): VOICES,
+    ("train.py", "config/resynthesis/f0_vqvae.yaml"): {
+        **SHORT, **{key: value for key, value in VOICES.items() if key.startswith("f0_")},
+    },
+    ("train.py", "config/resynthesis/vocoder.yaml"): {
+        **VOICES, **SHORT, "discriminator_width": 0.03, "discriminator_periods": [2], "discriminator_scales": 1,
+    },
     ("train.py", "config/speechtokenizer.yaml"): {
         **CODEC, **SHORT, "accumulate": 1, "segment_length": 6400, "discriminator_width": 0.03125,
         "discriminator_periods": [2], "discriminator_scales": 0, "stft_sizes": [256], "stft_filters": 4,
@@ -152,6 +170,19 @@ def extracted(folder: Path) -> None:
     assert call(name, *at_toy_size(name, arguments), cwd=folder).returncode == 0
 
 
+def vctk(folder: Path) -> None:
+    """Recordings in VCTK's tree, of as many talkers as its commands need."""
+    tree = folder / "public/vctk/wav48_silence_trimmed"
+    shutil.copy(VOICE_REFERENCE / "km.bin", folder / "public/km.bin")
+    (folder / "public/hubert-base-ls960").unlink()
+    (folder / "public/hubert-base-ls960").symlink_to(VOICE_REFERENCE / "hubert")
+    speech = np.tile(sf.read(VOICE_REFERENCE / "wav/p3_001.wav")[0], 3)
+    for talker, faster in (("p225", 1), ("p226", 2)):
+        (tree / talker).mkdir(parents=True)
+        for number in range(12):
+            sf.write(tree / talker / f"{talker}_{number:03d}_mic2.flac", speech[number * 100 :: faster], 16000)
+
+
 def two_systems(folder: Path) -> None:
     for name in ("out_a", "out_b"):
         shutil.copytree(folder / "out", folder / name)
@@ -177,6 +208,7 @@ def tokenized(folder: Path) -> None:
 BEFORE: dict[str, list[tuple[str, Callable[[Path], None]]]] = {
     "docs/use.md": [("python inference.py --resynthesise dev.scp", trained)],
     "docs/speechtokenizer.md": [("python inference.py --decode again.scp", tokenized)],
+    "docs/resynthesis.md": [("python -m data.prepare.resample", vctk)],
     "docs/evaluation.md": [
         ("python evaluate.py -scp public/libri2mix_test --output out", extracted),
         ("python evaluate.py --compare out_a out_b", two_systems),
@@ -248,7 +280,9 @@ def run_python(page: str, checkpoint: Path, overrides: list[str], **names: objec
 
 @pytest.mark.slow
 def test_the_python_runs() -> None:
-    assert {page for page in PAGES if blocks(page, "python")} == {"docs/use.md", "docs/speechtokenizer.md"}
+    assert {page for page in PAGES if blocks(page, "python")} == {
+        "docs/use.md", "docs/speechtokenizer.md", "docs/resynthesis.md",
+    }  # fmt: skip
     speech = {"mixture": read("mix_clean", "utt0")[0], "enrolment": read("aux_s1", "utt0")[0]}
     names = run_python("docs/use.md", REFERENCE / "tselm.pth", settings(), **speech)
     assert names["speech"].shape == names["mixture"].shape and names["speech"].dtype == torch.float32
@@ -261,12 +295,17 @@ def test_the_python_runs() -> None:
     )
     shapes = {name: tuple(names[name].shape) for name in ("tokens", "speech", "vectors", "content")}
     assert shapes == {"tokens": (1, 20, 8), "speech": (1, 6400), "vectors": (1, 20, 16), "content": (1, 20, 12)}
+    voices = overrides("quantised", **encoder())
+    names = run_python("docs/resynthesis.md", VOICE_REFERENCE / "quantised", voices, wav=torch.from_numpy(wav()))
+    frames = -(-len(wav()) // 80)
+    assert names["f0"].shape == (frames,) and names["codes"].shape == (frames // 16,)
+    assert names["units"].shape == (1, -(-len(wav()) // 320), 1) and names["speech"].shape == (len(wav()),)
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_keys_files_and_links_in_the_text_exist(page: str) -> None:
     text = PAGES[page]
-    recipe = "".join((ROOT / f"config/{name}.yaml").read_text() for name in ("tselm_l", "speechtokenizer"))
+    recipe = "".join((ROOT / f"config/{name}.yaml").read_text() for name in RECIPES)
     keys = re.findall(r"`([a-z_]+)=", text) + re.findall(r"`([a-z_]+: )", text)
     for key in set(keys) - {"weights_only"}:
         assert f"\n{key.rstrip(': ')}:" in recipe, key

@@ -4,6 +4,7 @@
 
 With --pad, zeros at the end make each file a multiple of so many samples; one that is a multiple stays as it is. With
 --trim, what lies at either end more than 20 dB below the loudest part is left out. What is there already stays.
+DIR/files.scp lists what was made, `name path` lines, as inference.py and data.prepare.units read them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data import audio
-from data.scp import AUDIO_SUFFIXES, output_paths
+from data.scp import AUDIO_SUFFIXES, output_paths, write_scp
 from data.writing import write
 from utils.errors import USER_ERRORS, describe, first_few, report_errors
 from utils.files import require_writable_folder
@@ -27,6 +28,7 @@ from utils.machine import available_cores
 
 WINDOW, STEP = 2048, 512  # samples, of the loudness that is trimmed by
 BELOW_PEAK = 20.0  # dB
+LIST = "files.scp"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,6 +75,11 @@ def run(args: argparse.Namespace) -> int:
         failed = [problem for problem in tqdm(pool.map(one, todo), total=len(todo), unit="file") if problem]
     for problem in failed:
         print(f"failed: {problem}", file=sys.stderr)
+    made = {os.path.splitext(name)[0]: path for name, path in outputs.items() if path.is_file()}
+    if spaced := [name for name in made if any(c.isspace() for c in name)]:
+        print(f"no {LIST}: its names cannot hold white space, as {first_few(spaced)} do", file=sys.stderr)
+    else:
+        write_scp(args.output / LIST, made)
     print(f"{len(todo) - len(failed)} files made, {len(files) - len(todo)} there already, {len(failed)} failed")
     return 1 if failed else 0
 

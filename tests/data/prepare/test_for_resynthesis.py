@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import soundfile as sf
 
 from data.manifest import read_manifest
 from data.prepare import f0, resample, units
+from data.scp import read_scp
 
 
 @pytest.fixture
@@ -36,6 +38,16 @@ def test_a_tree_is_kept_and_padded(speech, capsys) -> None:
     assert {(i.samplerate, i.channels, i.frames % 1280) for i in made.values()} == {(16000, 1, 0)}
     assert made["two/whole.wav"].frames == 2560
     assert resample.main([str(x) for x in command]) == 0 and "0 files made, 6 there already" in capsys.readouterr().out
+    listed = read_scp(speech / "wav/files.scp")
+    assert {f"{name}.wav" for name in listed} == made.keys() and all(
+        path.is_file() for path in map(Path, listed.values())
+    )
+
+
+def test_names_that_no_list_can_hold_are_told(speech, capsys) -> None:
+    (speech / "raw/one/low_1.wav").rename(speech / "raw/one/low 1.wav")
+    assert resample.main(["--input", str(speech / "raw"), "--output", str(speech / "wav"), "--jobs", "1"]) == 0
+    assert "low 1" in capsys.readouterr().err and not (speech / "wav/files.scp").exists()
 
 
 def test_one_bad_file_fails_alone(speech, capsys) -> None:
