@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST ?= --numprocesses=2
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: venv venv-eval demo toy codec test test-fast lint
+.PHONY: venv venv-eval demo toy codec test test-fast lint gpu
 venv: .venv/done
 venv-eval: .venv/done-eval
 
@@ -36,3 +36,7 @@ toy: venv-eval
 
 codec: venv-eval
 	$(BIN)/python -m pretrained.speechtokenizer.make
+
+# All that a GPU is for, measured in eight minutes: GPU="--device cuda:1 --output card.md" for another, and elsewhere.
+gpu: venv
+	$(BIN)/python -m benchmarks.gpu $(GPU)
