@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -27,10 +30,43 @@ def tokenizing(tokenizer: torch.nn.Module, *, rows: int, samples: int) -> float:
 
 
 def counted(function: Callable[[], object]) -> float:
-    """Operations of products, convolutions and attention in one call, counted as they are made."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    """Operations of products, convolutions and attention in one call without gradients, counted as they are made."""
+    with torch.no_grad():
+        return counted_with_gradients(function)
+
+
+def counted_with_gradients(function: Callable[[], object]) -> float:
+    """The same of a call that may compute gradients, a training step."""
+    with FlopCounterMode(display=False) as counter:
         function()
     return float(counter.get_total_flops())
+
+
+def moved(function: Callable[[], object]) -> float:
+    """Bytes that the operations of one call read and write, each of them by itself: what passes through memory."""
+    with _Bytes() as counter:
+        function()
+    return float(counter.total)
+
+
+class _Bytes(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if not function.is_view:
+            tensors = {id(x): x for x in tree_leaves((args, kwargs, made)) if isinstance(x, torch.Tensor)}
+            self.total += sum(map(_bytes, tensors.values()))
+        return made
+
+
+def _bytes(x: torch.Tensor) -> int:
+    """Of the elements that differ in memory: an expanded tensor's are read once."""
+    if x.layout != torch.strided:
+        return x.nbytes
+    return x.element_size() * math.prod(size for size, step in zip(x.shape, x.stride(), strict=True) if step)
 
 
 def network(network: torch.nn.Module, *, rows: int, frames: int, enrolment_frames: int) -> float:

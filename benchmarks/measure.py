@@ -26,6 +26,9 @@ class Row:
         baseline, ours: seconds; baseline None where there is nothing to compare with.
         operations: floating-point operations of it as ``benchmarks.floor`` counts them, 0 if they were not counted.
         note: anything else.
+        precision: whose peak the operations are compared with.
+        audio: seconds of sound that were computed, 0 where that says nothing.
+        moved: bytes that its operations read and write, 0 if they were not counted.
     """
 
     work: str
@@ -33,6 +36,9 @@ class Row:
     ours: float
     operations: float = 0.0
     note: str = ""
+    precision: str = "fp32"
+    audio: float = 0.0
+    moved: float = 0.0
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -55,7 +61,9 @@ def prepare(args: argparse.Namespace) -> torch.device:
     if device.type == "cpu":
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    print(f"{device_name(device)} ({instructions(device)}), torch {torch.__version__}, {args.threads} threads")
+    print(
+        f"{device_name(device)} ({instructions(device)}), torch {torch.__version__}, {args.threads} threads", flush=True
+    )
     return device
 
 
@@ -71,6 +79,16 @@ def side_by_side(
     return statistics.median(times[0]), statistics.median(times[1])
 
 
+def against(
+    plain: Callable[[], object] | float, ours: Callable[[], object], *, device: torch.device, repeats: int
+) -> tuple[float, float]:
+    """``side_by_side``, or, where the plain way's seconds are known from the same run, those and ours."""
+    if callable(plain):
+        return side_by_side(plain, ours, device=device, repeats=repeats)
+    ours()
+    return plain, statistics.median(once(ours, device=device) for _ in range(repeats))
+
+
 def once(function: Callable[[], object], *, device: torch.device) -> float:
     """Seconds of one call."""
     gc.collect()
@@ -83,16 +101,32 @@ def once(function: Callable[[], object], *, device: torch.device) -> float:
 
 def where_time_goes(function: Callable[[], object], *, device: torch.device, parts: int = 6) -> str:
     """The operations that take most of a call's time, and the share of each."""
+    taken = {name: seconds for name, (seconds, _) in times_of_parts(function, device=device).items()}
+    whole = sum(taken.values())
+    most = sorted(taken, key=lambda name: -taken[name])[:parts]
+    return ", ".join(f"{name.rpartition('::')[2]} {100 * taken[name] / whole:.0f} %" for name in most)
+
+
+def times_of_parts(function: Callable[[], object], *, device: torch.device) -> dict[str, tuple[float, int]]:
+    """Seconds in each of a call's kernels, on a CPU in each of its operations, and how often it ran."""
     is_cuda = device.type == "cuda"
     activities = [ProfilerActivity.CUDA if is_cuda else ProfilerActivity.CPU]
     with profile(activities=activities, acc_events=True) as profiler:
         function()
         _wait(device)
-    operations = profiler.key_averages()
-    taken = {event.key: event.self_device_time_total if is_cuda else event.self_cpu_time_total for event in operations}
-    whole = sum(taken.values())
-    most = sorted(taken, key=lambda name: -taken[name])[:parts]
-    return ", ".join(f"{name.rpartition('::')[2]} {100 * taken[name] / whole:.0f} %" for name in most)
+    found = {}
+    for event in profiler.key_averages():
+        microseconds = event.self_device_time_total if is_cuda else event.self_cpu_time_total
+        found[event.key] = microseconds / 1e6, event.count
+    return found
+
+
+def bandwidth(device: torch.device, *, repeats: int = 10) -> float:
+    """Bytes a second of a large copy, read and written: what the memory can do at best."""
+    size = 2**30 if device.type == "cuda" else 2**26
+    source = torch.randn(size // 4, device=device)
+    target = torch.empty_like(source)
+    return 2 * size / min(once(lambda: target.copy_(source), device=device) for _ in range(repeats))
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype = torch.float32, *, budget: float = 2.0) -> float:

@@ -25,13 +25,23 @@ CLUSTERS = {False: 1000, True: 50}
 
 @contextlib.contextmanager
 def random_parts(*, toy: bool) -> Iterator[tuple[Path, list[str]]]:
-    """Write WavLM, k-means and vocoder into a temporary folder (1.5 GB; toy: 2 MB).
+    """``write_parts`` into a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        yield write_parts(Path(name), toy=toy)
+
+
+def write_parts(folder: Path, *, toy: bool) -> tuple[Path, list[str]]:
+    """Write WavLM, k-means and vocoder (1.5 GB; toy: 2 MB), or take those that are there.
 
     The centroids are frames of the encoder's own output, so that tokens spread over them.
 
     Returns:
         The recipe, and overrides with the paths.
     """
+    named = {"wavlm_path": "wavlm", "kmeans_path": "kmeans", "hifi_gan_path": "vocoder"}
+    paths = [f"{key}={folder / part}" for key, part in named.items()]
+    if (folder / "vocoder").is_dir():  # the last to be written
+        return RECIPES[toy], paths
     from speechbrain.lobes.models.HifiGAN import UnitHifiganGenerator
     from transformers import WavLMConfig, WavLMModel
 
@@ -50,16 +60,14 @@ def random_parts(*, toy: bool) -> Iterator[tuple[Path, list[str]]]:
         upsample_factors=[5, 4, 4, 2, 2], vocab_size=len(layers) * clusters + 1, embedding_dim=width,
         attn_dim=attention,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        folder = Path(name)
-        config = WavLMConfig(feat_extract_norm="layer", do_stable_layer_norm=True, **sizes)
-        WavLMModel(config).save_pretrained(folder / "wavlm")
-        hidden = WavLM(folder / "wavlm", layers=layers)(speech(1, 320 * (clusters + 100)))
-        centres = {layer: x[0][torch.randperm(x.shape[1])[:clusters]] for layer, x in zip(layers, hidden, strict=True)}
-        write_kmeans(folder / "kmeans", centres)
-        write_vocoder(folder / "vocoder", vocoder, UnitHifiganGenerator(**vocoder).state_dict())
-        paths = {"wavlm_path": "wavlm", "kmeans_path": "kmeans", "hifi_gan_path": "vocoder"}
-        yield RECIPES[toy], [f"{key}={folder / part}" for key, part in paths.items()]
+    config = WavLMConfig(feat_extract_norm="layer", do_stable_layer_norm=True, **sizes)
+    WavLMModel(config).save_pretrained(folder / "wavlm")
+    hidden = WavLM(folder / "wavlm", layers=layers)(speech(1, 320 * (clusters + 100)))
+    centres = {layer: x[0][torch.randperm(x.shape[1])[:clusters]] for layer, x in zip(layers, hidden, strict=True)}
+    write_kmeans(folder / "kmeans", centres)
+    write_vocoder(folder / "vocoder.part", vocoder, UnitHifiganGenerator(**vocoder).state_dict())
+    (folder / "vocoder.part").rename(folder / "vocoder")
+    return RECIPES[toy], paths
 
 
 def checkpoint_of(recipe: Path, keys: Sequence[str], folder: Path) -> Path:

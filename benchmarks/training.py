@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
 from benchmarks import floor
 from benchmarks.baseline import PlainTokenizer
-from benchmarks.measure import Row, matmul_peak, parser, prepare, show, side_by_side, where_time_goes
+from benchmarks.measure import Row, against, matmul_peak, parser, prepare, show, where_time_goes
 from benchmarks.parts import LAYERS, random_parts, speech
 from modules.losses import token_cross_entropy
 from utils.descent import Descent
@@ -23,24 +25,48 @@ def main(argv: list[str] | None = None) -> int:
     args = options.parse_args(argv)
     device = prepare(args)
     peaks = {"fp32": matmul_peak(device), "bf16": matmul_peak(device, torch.bfloat16)}
-    lengths = {"mixture": 48080, "target": 48080, "enrolment": 64080}
-    batch = {name: speech(args.batch, samples).to(device) for name, samples in lengths.items()}
     rows, goes = [], []
     with random_parts(toy=args.toy) as (recipe, paths):
-        where = dict(text.split("=") for text in paths)
-        baseline = PlainTokenizer(where["wavlm_path"], where["kmeans_path"], LAYERS[args.toy], device)
+        made = Training(recipe, paths, toy=args.toy, device=device, batch=args.batch)
         for precision in args.precisions:
-            keys = [*paths, f"tokenizer_precision={precision}", f"precision={precision}", "log_vocoder=null"]
-            task = Recipe(recipe, overrides=keys).build("task")["task"].to(device)
-            step, plain = our_step(task, batch, precision, device), plain_step(baseline, task.network, batch, device)
-            seconds = side_by_side(plain, step, device=device, repeats=args.repeats)
-            operations = count(task, batch)
-            rows.append(Row(f"training step, batch {args.batch}, {precision}", *seconds, operations))
+            step = made.step(precision)
+            rows.append(made.row(precision, step, repeats=args.repeats))
             goes.append(f"{precision}: {where_time_goes(step, device=device)}")
-            del task, step, plain
+            del step
     show(rows, peaks=peaks)
     print("\nwhere the time goes:\n" + "\n".join(goes))
     return 0
+
+
+class Training:
+    """A step of a recipe's training, and the plain way, on the same batch.
+
+    Args:
+        recipe, paths: as ``benchmarks.parts`` gives them.
+        batch: items.
+    """
+
+    def __init__(self, recipe: Path, paths: Sequence[str], *, toy: bool, device: torch.device, batch: int):
+        where = dict(text.split("=") for text in paths)
+        self.baseline = PlainTokenizer(where["wavlm_path"], where["kmeans_path"], LAYERS[toy], device)
+        lengths = {"mixture": 48080, "target": 48080, "enrolment": 64080}
+        self.batch = {name: speech(batch, samples).to(device) for name, samples in lengths.items()}
+        self._recipe, self._paths, self._device = recipe, paths, device
+
+    def step(self, precision: str) -> Callable[[], int]:
+        """What the trainer does in a step."""
+        keys = [*self._paths, f"tokenizer_precision={precision}", f"precision={precision}", "log_vocoder=null"]
+        self._task = Recipe(self._recipe, overrides=keys).build("task")["task"].to(self._device)
+        return our_step(self._task, self.batch, precision, self._device)
+
+    def row(self, precision: str, step: Callable[[], int], *, repeats: int, plain_seconds: float | None = None) -> Row:
+        """Of the step that was made last; ``plain_seconds``: of the plain one, if they are known from the same run."""
+        plain = plain_seconds or plain_step(self.baseline, self._task.network, self.batch, self._device)
+        seconds = against(plain, step, device=self._device, repeats=repeats)
+        operations, batch = count(self._task, self.batch), len(self.batch["mixture"])
+        audio = batch * self.batch["mixture"].shape[-1] / 16000
+        work = f"training step, batch {batch}, {precision}"
+        return Row(work, *seconds, operations, precision=precision, audio=audio)
 
 
 def count(task, batch) -> float:

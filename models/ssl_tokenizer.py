@@ -11,6 +11,7 @@ from modules.cutting import Cutting, Piece
 from modules.frames import length_mask
 from modules.frozen import Frozen
 from modules.kmeans import NearestCentroid
+from utils.ahead import ahead
 from utils.precision import autocast, require_known
 
 
@@ -66,13 +67,14 @@ class SSLTokenizer(Frozen):
 
         Args:
             wav: [B, T] at ``sample_rate``.
-            lengths: [B] samples of each row, None if all are whole.
+            lengths: [B] samples of each row, None if all are whole; on the CPU, so that nobody waits for the device.
 
         Returns:
             [B, N, K] int64 in [0, V); 0 in the frames beyond a row's length.
         """
         tokens = self.quantizer(self.features(wav, lengths))
         if lengths is not None:
+            lengths = lengths.to(tokens.device, non_blocking=True)
             tokens = tokens * length_mask(self.grid.frames(lengths), tokens.shape[1])[..., None]
         return tokens
 
@@ -108,13 +110,18 @@ def encode_files(
     pieces = [cut for file, recording in enumerate(recordings) for cut in cutting.cut(recording.samples, file)]
     made: list[list[torch.Tensor]] = [[] for _ in recordings]
     device = next(tokenizer.buffers()).device
-    for together in _fitting(pieces, samples=tokenizer.grid.samples(cutting.window)):
-        wav = torch.zeros(len(together), max(cut.length for cut in together))
-        for row, cut in zip(wav, together, strict=True):
-            heard = torch.as_tensor(recordings[cut.signal].read(cut.start, cut.length))
-            row[: len(heard)] = heard
+
+    def read() -> Iterator[tuple[torch.Tensor, list[Piece]]]:
+        for together in _fitting(pieces, samples=tokenizer.grid.samples(cutting.window)):
+            wav = torch.zeros(len(together), max(cut.length for cut in together))
+            for row, cut in zip(wav, together, strict=True):
+                heard = torch.as_tensor(recordings[cut.signal].read(cut.start, cut.length))
+                row[: len(heard)] = heard
+            yield wav, together
+
+    for wav, together in ahead(read()):
         lengths = torch.tensor([cut.length for cut in together])
-        tokens = tokenizer.encode(wav.to(device), lengths.to(device)).cpu()
+        tokens = tokenizer.encode(wav.to(device), lengths).cpu()
         for row, cut in zip(tokens, together, strict=True):
             made[cut.signal].append(row[cut.kept])
     return [torch.cat(parts) for parts in made]

@@ -19,11 +19,12 @@ from transformers.utils import logging as transformers_logging
 
 from modules.frames import FrameGrid, length_mask
 from modules.frozen import Frozen
-from modules.frozen_linear import FrozenLinear
+from modules.frozen_linear import FrozenLinear, FrozenNorm
 from modules.relative_attention import gated_relative_attention, relative_position_bias
 from utils.errors import first_few
 
 ALL = slice(None)
+ALIGNED = 8  # elements; see modules.relative_attention
 
 
 class WavLM(Frozen):
@@ -63,7 +64,9 @@ class WavLM(Frozen):
         self.hop_length = self.grid.hop
         self._kept_bias: torch.Tensor | None = None
         self._convolutions = [FrozenLinear(layer.conv) for layer in self.model.feature_extractor.conv_layers]
+        self._norms = [_norm(layer) for layer in self.model.feature_extractor.conv_layers]
         self._project = FrozenLinear(self.model.feature_projection.projection)
+        self._project_norm = FrozenNorm(self.model.feature_projection.layer_norm)
         self._layers = [_Layer(layer, stable=config.do_stable_layer_norm) for layer in self.model.encoder.layers]
         self._has_final_norm = config.do_stable_layer_norm and max(self.layers) == total
         # A group norm over time mixes the padding into every frame: such models cannot be batched with padding.
@@ -83,7 +86,8 @@ class WavLM(Frozen):
 
         Args:
             wav: [B, T] at 16 kHz.
-            lengths: [B] samples of each row; what lies beyond is ignored, whatever it holds. None: all of it.
+            lengths: [B] samples of each row; what lies beyond is ignored, whatever it holds. None: all of it. On the
+                CPU, nobody waits for the device to read them.
             kept: frames to return; the last layer is not computed for the others.
             repeats_from: a sample from which on every row repeats its own beginning, sample for sample; the
                 convolutions then hear that only once. It changes nothing but the time. Not with ``lengths``.
@@ -94,13 +98,13 @@ class WavLM(Frozen):
         Raises:
             ValueError: a row is shorter than one frame.
         """
-        shortest = wav.shape[-1] if lengths is None else int(lengths.min())
-        if shortest < self.grid.window:
+        sizes = [wav.shape[-1]] if lengths is None else lengths.tolist()
+        if (shortest := min(sizes)) < self.grid.window:
             raise ValueError(
                 f"WavLM needs at least {self.grid.window} samples ({self.grid.window / 16:.0f} ms), got {shortest}"
             )
-        if lengths is not None and bool((lengths == wav.shape[-1]).all()):
-            lengths = None
+        if lengths is not None:
+            lengths = None if set(sizes) == {wav.shape[-1]} else lengths.to(wav.device, non_blocking=True)
         if lengths is not None and not self._padding_is_exact:
             return [x[:, kept] for x in self._one_by_one(wav, lengths)]
         own = None if lengths is None else length_mask(lengths, wav.shape[-1])
@@ -116,7 +120,7 @@ class WavLM(Frozen):
     ) -> list[torch.Tensor]:
         """From the convolutions' output [B, N, C], the bias of positions [H, N, N], and the rows' own frames [B, N]."""
         encoder = self.model.encoder
-        x = self._project(self.model.feature_projection.layer_norm(x))
+        x = self._project(self._project_norm(x))
         if mask is not None:
             x = x.masked_fill(~mask[..., None], 0)
         x = x + encoder.pos_conv_embed(x)
@@ -141,19 +145,14 @@ class WavLM(Frozen):
             first, frames = repeats_from // grid.hop, grid.frames(wav.shape[-1])
             wav = wav[:, : grid.samples(first)]
         x = wav[..., None]
-        layers = zip(self.model.feature_extractor.conv_layers, self._convolutions, strict=True)
-        for index, (layer, product) in enumerate(layers, 1):
+        layers = zip(self.model.feature_extractor.conv_layers, self._convolutions, self._norms, strict=True)
+        for index, (layer, product, norm) in enumerate(layers, 1):
             size, stride, channels = layer.conv.kernel_size[0], layer.conv.stride[0], x.shape[-1]
             count = (x.shape[1] - size) // stride + 1
             x = x.contiguous()
             windows = x.as_strided((len(x), count, size * channels), (x.stride(0), stride * channels, 1))
             x = product(windows.contiguous())
-            norm = getattr(layer, "layer_norm", None)  # over channels, or over time in a model with group norm
-            if isinstance(norm, nn.LayerNorm):
-                x = norm(x)
-            elif norm is not None:
-                x = norm(x.transpose(1, 2)).transpose(1, 2)
-            x = F.gelu(x)
+            x = F.gelu(x if norm is None else norm(x))
             if index == depth:
                 x = torch.cat([x, x[:, : max(frames - first, 0)]], dim=1)
         return x
@@ -168,15 +167,19 @@ class WavLM(Frozen):
         return depth, frame_grid(config, depth)
 
     def _position_bias(self, frames: int) -> torch.Tensor:
-        """[H, N, N], for all layers; that of the longest signal so far is kept, and holds those of shorter ones."""
+        """[H, N, N], for all layers; that of the longest signal so far is kept, and holds those of shorter ones.
+
+        On CUDA it has a few more columns, see ``modules.relative_attention``.
+        """
         table = self.model.encoder.layers[0].attention.rel_attn_embed.weight
         kind, kept = table.device.type, self._kept_bias
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else table.dtype
-        if kept is None or kept.shape[-1] < frames or (kept.device, kept.dtype) != (table.device, dtype):
+        width = frames if kind == "cpu" else -(-frames // ALIGNED) * ALIGNED
+        if kept is None or kept.shape[-1] < width or (kept.device, kept.dtype) != (table.device, dtype):
             distance = self.model.config.max_bucket_distance
-            bias = relative_position_bias(table, frames, max_distance=distance)
+            bias = relative_position_bias(table, width, max_distance=distance)
             self._kept_bias = kept = bias.to(dtype).contiguous()
-        return kept[:, :frames, :frames]
+        return kept[:, :frames, :width]
 
     def _one_by_one(self, wav: torch.Tensor, lengths: torch.Tensor) -> list[torch.Tensor]:
         size = self.grid.frames(wav.shape[-1])
@@ -195,15 +198,15 @@ class _Layer:
         self._output = FrozenLinear(attention.out_proj)
         self._wide = FrozenLinear(feed_forward.intermediate_dense, gelu=True)
         self._narrow = FrozenLinear(feed_forward.output_dense)
+        self._first_norm, self._second_norm = FrozenNorm(layer.layer_norm), FrozenNorm(layer.final_layer_norm)
 
     def __call__(self, x: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor | None, kept: slice) -> torch.Tensor:
         """[B, N, D] -> [B, kept frames, D]; a pre-norm layer if ``stable``, else a post-norm one."""
-        layer = self._layer
         if self._stable:
-            x = x[:, kept] + self._attend(layer.layer_norm(x), bias, mask, kept)
-            return x + self._feed_forward(layer.final_layer_norm(x))
-        x = layer.layer_norm(x[:, kept] + self._attend(x, bias, mask, kept))
-        return layer.final_layer_norm(x + self._feed_forward(x))
+            x = x[:, kept] + self._attend(self._first_norm(x), bias, mask, kept)
+            return x + self._feed_forward(self._second_norm(x))
+        x = self._first_norm(x[:, kept] + self._attend(x, bias, mask, kept))
+        return self._second_norm(x + self._feed_forward(x))
 
     def _attend(self, x: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor | None, kept: slice) -> torch.Tensor:
         attention = self._layer.attention
@@ -215,6 +218,22 @@ class _Layer:
 
     def _feed_forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._narrow(self._wide(x))
+
+
+def _norm(layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Of a convolution's output, channels last: over channels, or over time in a model with group norm, or none."""
+    norm = getattr(layer, "layer_norm", None)
+    if norm is None or isinstance(norm, nn.LayerNorm):
+        return norm and FrozenNorm(norm)
+    return _OverTime(norm)
+
+
+class _OverTime:
+    def __init__(self, norm: nn.GroupNorm):
+        self._norm = norm
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self._norm(x.transpose(1, 2)).transpose(1, 2)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Matrix products with weights that never change, and so can be brought into the best layout once."""
+"""Matrix products and norms with weights that never change, and so can be brought into the best form once."""
 
 from __future__ import annotations
 
@@ -67,6 +67,32 @@ class FrozenLinear:
         weight = torch.cat([end, beginning]).permute(2, 1, 0).flatten(0, 1)  # [r * O, 2 I]
         bias = None if layer.bias is None else layer.bias.detach().repeat(layer.stride[0]).to(dtype)
         return weight.to(dtype).contiguous(), bias
+
+
+class FrozenNorm:
+    """A frozen layer norm in the precision of what it is given: its sums are float32, its outputs are as its inputs.
+
+    Autocast on CUDA would bring the inputs to float32 first, and products would bring the outputs back: at the widths
+    and rates of an encoder's convolutions these copies take as long as the products. (On a CPU it does not.)
+
+    It is no module, as ``FrozenLinear``.
+    """
+
+    def __init__(self, norm: nn.LayerNorm):
+        self._norm = norm
+        self._prepared: dict[tuple[torch.device, torch.dtype], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., C] -> [..., C]."""
+        key = x.device, x.dtype
+        if key not in self._prepared:
+            self._prepared[key] = self._norm.weight.detach().to(x.dtype), self._norm.bias.detach().to(x.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.layer_norm(x, self._norm.normalized_shape, *self._prepared[key], self._norm.eps)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """See ``FrozenLinear``."""
+        return {**self.__dict__, "_prepared": {}}
 
 
 def _can_pack(dtype: torch.dtype) -> bool:

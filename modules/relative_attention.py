@@ -49,7 +49,8 @@ def gated_relative_attention(
 
     Args:
         x: [B, N, D].
-        bias: [H, N, N], in the precision of the attention.
+        bias: [H, N, N], in the precision of the attention. It may have more columns, which are ignored: where rows
+            begin at multiples of 8 elements, CUDA's attention reads them as they are, and else copies all of them.
         mask: [B, N] bool, True where a frame may be attended to; None: everywhere.
         project: D -> 3 D: query, key and value.
         gate: D / H -> 8, whose outputs are added up to two gates.
@@ -65,9 +66,9 @@ def gated_relative_attention(
 
     first, second = gate(heads(x[:, queries])).unflatten(-1, (2, 4)).sum(-1).sigmoid().unbind(-1)  # [B, H, N] each
     strength = first * (second * gate_scale[..., 0] - 1) + 2
-    biases = strength[..., None].to(bias.dtype) * bias[:, queries]  # [B, H, queries, N]
+    biases = (strength[..., None].to(bias.dtype) * bias[:, queries])[..., : x.shape[1]]  # [B, H, queries, N]
     if mask is not None:
-        biases = biases.masked_fill(~mask[:, None, None, :], float("-inf"))
+        biases.masked_fill_(~mask[:, None, None, :], float("-inf"))  # in place, so that its rows stay where they are
     query, key, value = map(heads, project(x).chunk(3, dim=-1))
     attended = F.scaled_dot_product_attention(query[:, :, queries], key, value, attn_mask=biases.to(query.dtype))
     return attended.transpose(1, 2).flatten(2)

@@ -113,8 +113,12 @@ class UnitHifiGAN(Frozen):
 
     @torch.no_grad()
     def _generate(self, tokens: torch.Tensor) -> torch.Tensor:
-        ids = torch.zeros(*tokens.shape[:2], self.trained_codebooks, dtype=torch.int64, device=tokens.device)
-        ids[..., self.positions] = torch.where(tokens == MISSING, 0, tokens + self.offsets)
+        given = dict(
+            zip(self.positions, torch.where(tokens == MISSING, 0, tokens + self.offsets).unbind(-1), strict=True)
+        )
+        missing = torch.zeros_like(tokens[..., 0])
+        # Not by an index of positions: it would come from the host each time, and be sorted on CUDA.
+        ids = torch.stack([given.get(k, missing) for k in range(self.trained_codebooks)], dim=-1)
         if ids.shape[1] < self.SHORTEST:
             ids = torch.cat([ids, ids[:, -1:].expand(-1, self.SHORTEST - ids.shape[1], -1)], dim=1)
         return self.generator(ids)[0].squeeze(1).float()
