@@ -110,8 +110,9 @@ class Plain:
 @torch.no_grad()
 def fill(network: CodecNetwork) -> None:
     """Codebooks of the size of what they quantise, so that all of them are used."""
-    latents = network.encode(speech(1, 32000))
-    network.quantizer.embed.normal_().mul_(0.5 * latents.std())
+    embed = network.quantizer.embed
+    latents = network.encode(speech(1, 32000).to(embed.device))
+    embed.normal_().mul_(0.5 * latents.std())
 
 
 def macs(network: CodecNetwork, wav: torch.Tensor, tokens: torch.Tensor) -> tuple[float, float, float]:
