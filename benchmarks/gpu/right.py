@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,7 +143,7 @@ def precisions(bench: Bench) -> None:
 def trained(
     bench: Bench, make: Callable[[str], tuple[Task, Batch]], precision: str, metric: str, steps: int
 ) -> tuple[float, float]:
-    """A metric in the first step, and its mean over the last three."""
+    """A metric in the first step, and its mean over the last ones, three at most."""
     torch.manual_seed(0)
     task, batch = make(precision)
     if hasattr(task, "codec"):
@@ -152,7 +153,7 @@ def trained(
     for _ in range(steps):
         told = step().pop()
         values.append(next(value for name, value in told.items() if name.startswith(metric)))
-    return values[0], sum(values[-3:]) / 3
+    return values[0], statistics.mean(values[-3:])
 
 
 def tselm_task(bench: Bench, precision: str) -> tuple[Task, Batch]:

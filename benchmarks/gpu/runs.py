@@ -89,7 +89,7 @@ def compared(folder: Path, first: str, second: str) -> str:
 def tests(bench: Bench) -> None:
     """Those with the mark ``cuda``."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", TESTS],
+        [sys.executable, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider", TESTS],
         capture_output=True, text=True,
     )  # fmt: skip
     print(done.stdout[-6000:], done.stderr[-2000:], flush=True)
