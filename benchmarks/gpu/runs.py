@@ -90,7 +90,7 @@ def tests(bench: Bench) -> None:
     """Those with the mark ``cuda``."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider", TESTS],
-        capture_output=True, text=True,
+        capture_output=True, text=True, env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )  # fmt: skip
     print(done.stdout[-6000:], done.stderr[-2000:], flush=True)
     said = [line for line in done.stdout.splitlines() if line.strip()]
