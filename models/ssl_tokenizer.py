@@ -12,6 +12,7 @@ from modules.frames import length_mask
 from modules.frozen import Frozen
 from modules.kmeans import NearestCentroid
 from utils.ahead import ahead
+from utils.halves import in_halves
 from utils.precision import autocast, require_known
 
 
@@ -121,8 +122,12 @@ def encode_files(
 
     for wav, together in ahead(read()):
         lengths = torch.tensor([cut.length for cut in together])
-        tokens = tokenizer.encode(wav.to(device), lengths).cpu()
-        for row, cut in zip(tokens, together, strict=True):
+
+        def encode(part: slice, wav=wav, lengths=lengths) -> torch.Tensor:
+            return tokenizer.encode(wav[part].to(device), lengths[part]).cpu()
+
+        rows = (row for tokens in in_halves(encode, len(together)) for row in tokens)
+        for row, cut in zip(rows, together, strict=True):
             made[cut.signal].append(row[cut.kept])
     return [torch.cat(parts) for parts in made]
 

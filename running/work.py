@@ -21,6 +21,7 @@ from utils.ahead import ahead
 from utils.distributed import select
 from utils.errors import USER_ERRORS, describe
 from utils.files import write_array
+from utils.halves import in_halves
 from utils.machine import peak_gpu_memory, peak_memory
 from utils.recipe import Recipe
 
@@ -92,7 +93,24 @@ def worker(device: torch.device, program: Program) -> Callable[[Group], Outcome]
 
 
 def do_group(program: Program, group: Group) -> Outcome:
-    """Write what is wanted of a group. What cannot be read fails alone; if the program fails, each is done alone."""
+    """Write what is wanted of a group.
+
+    What cannot be read fails alone; if the program fails, each is done alone; and what does not fit into the memory of
+    a GPU is done in halves.
+    """
+    outcome = Outcome()
+
+    def do(part: slice) -> Outcome:
+        return _do_together(program, dataclasses.replace(group, jobs=group.jobs[part]))
+
+    for made in in_halves(do, len(group.jobs)):
+        outcome.failed |= made.failed
+        outcome.rows |= made.rows
+    return outcome
+
+
+def _do_together(program: Program, group: Group) -> Outcome:
+    """Raises a torch.OutOfMemoryError if the jobs, more than one, do not fit into the memory."""
     outcome, jobs, items = Outcome(), [], []
     for job in group.jobs:
         try:
@@ -105,6 +123,12 @@ def do_group(program: Program, group: Group) -> Outcome:
         return outcome
     try:
         outcome.rows = write_results(program, jobs, items, group.wanted)
+    except torch.OutOfMemoryError as error:
+        if len(group.jobs) > 1:
+            raise
+        said = f"the GPU's memory does not hold it ({describe(error).split('. ')[0]}): batch_seconds or piece_seconds, "
+        said += "where the recipe has them, take less if they are lower"
+        outcome.failed[jobs[0].name] = _naming_its_file(MemoryError(said), jobs[0])
     except USER_ERRORS as error:
         if len(jobs) == 1:
             outcome.failed[jobs[0].name] = _naming_its_file(error, jobs[0])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.floor import TorchDispatchMode
 
 # What the host reads to go on: a value, as in ``if loss.isnan()``, or a size, as that of ``x[x > 0]``.
 READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}

@@ -98,7 +98,8 @@ def program(command: str) -> tuple[str, list[str]]:
     words = shlex.split(command.replace("SECONDS", "1"))
     start = next(i for i, word in enumerate(words) if word == "-m" or word.endswith(".py"))
     if words[start] == "-m":
-        return words[start + 1].replace(".", "/"), words[start + 2 :]
+        name = words[start + 1].replace(".", "/")
+        return f"{name}/__main__" if (ROOT / name).is_dir() else name, words[start + 2 :]
     return words[start], words[start + 1 :]
 
 

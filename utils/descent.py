@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from utils import distributed
+from utils.halves import release_memory
 from utils.precision import autocast, float32_products
 from utils.progress import Averages, Skipped
 from utils.task import Batch, Networks, Objective, Task
@@ -84,6 +85,32 @@ class Descent:
             name: value.to(self.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
             for name, value in batch.items()
         }
+
+    def fitting(self, task: Task, batch: Batch) -> int:
+        """The most items, of half of a batch, a quarter and so on, whose losses and gradients fit into the memory.
+
+        The task's weights stay, but for what its forward passes change: the training is not to go on after this.
+        """
+        items = len(next(iter(batch.values())))
+        while (items := items // 2) and not self._fits(task, {name: value[:items] for name, value in batch.items()}):
+            pass
+        return items
+
+    def _fits(self, task: Task, batch: Batch) -> bool:
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        release_memory()
+        try:
+            # What an optimizer keeps is made in its first step: two moments of each weight.
+            groups = [g for o in self.optimizers.values() if not o.state for g in o.param_groups]
+            held = [torch.empty_like(p) for g in groups for p in g["params"] for _ in range(2)]
+            micro_batch = [iter(task.objectives(self.to_device(batch), task.networks()))]
+            while self._backward(micro_batch, Averages()) is not None:
+                pass
+            del held
+        except torch.OutOfMemoryError:
+            return False
+        return True
 
     def _backward(
         self, micro_batches: Sequence[Iterator[Objective]], averages: Averages

@@ -315,10 +315,23 @@ class _Run:
         self.state.apply_rates()
         self.task.begin_step(step)
         self.descent.skipped.at(self.progress.epoch, self.progress.step_in_epoch)
-        items = self.descent.step(self.task, self.task.networks(), iter(micro_batches), averages)
+        items = self.descend(micro_batches, averages)
         distributed.average_running_statistics(self.task.networks())
         self.task.end_step(distributed.sum_over_processes)
         return items
+
+    def descend(self, micro_batches: list[Batch], averages: Averages) -> int:
+        """A step; raises a MemoryError that says what would fit, where the GPU's memory does not hold it."""
+        try:
+            return self.descent.step(self.task, self.task.networks(), iter(micro_batches), averages)
+        except torch.OutOfMemoryError as error:
+            said = describe(error).split(". ")[0]
+        # Here, and not where the error is handled: it holds what was computed so far.
+        averages.sums.clear(), averages.counts.clear()
+        items = len(next(iter(micro_batches[0].values())))
+        fitting = self.descent.fitting(self.task, micro_batches[0])
+        accumulate = self.settings.accumulate
+        raise MemoryError(advice(items, fitting, accumulate=accumulate, said=said))
 
     def agree(self, error: Exception | None = None) -> None:
         """Go on together, or stop together, or fail together: one process alone would leave the others waiting.
@@ -377,6 +390,11 @@ class _Run:
                         self.log.media(self.task.media(batch), step=self.progress.step)
         except USER_ERRORS as problem:
             error = problem
+        except torch.OutOfMemoryError as problem:
+            said = describe(problem).split(". ")[0]
+            raise MemoryError(
+                f"the GPU does not hold a batch of the {kind} ({said}): lower batch_size_eval"
+            ) from problem
         self.agree(error)
         values, counts = self.average(sums, counts)
         best, step = self.settings.best_metric, self.progress.step
@@ -411,3 +429,17 @@ class _Run:
         found = dict(zip(names, distributed.sum_over_processes(totals).tolist(), strict=True))
         means = {n: total / count if count else float("nan") for n, (total, count) in found.items()}
         return means, {n: count for n, (_, count) in found.items()}
+
+
+def advice(items: int, fitting: int, *, accumulate: int, said: str) -> str:
+    """What to do where a micro-batch of ``items`` does not fit into the memory, and one of ``fitting`` does."""
+    begin = f"the GPU does not hold a micro-batch of {items} items ({said})"
+    if not fitting:
+        return f"{begin}, nor one of a single item: shorter items, a smaller network or precision=bf16 take less"
+    more = -(-items // fitting)
+    while items % more:  # the parts of a micro-batch are of one size
+        more += 1
+    return (
+        f"{begin}; one of {fitting} fits. --override accumulate={accumulate * more} makes the same steps of the same "
+        f"batch_size, {items // more} items at a time"
+    )

@@ -8,6 +8,7 @@ random where none are shipped: speed does not depend on them. ``--toy --device c
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import select
@@ -122,7 +123,11 @@ class Worker:
     def __init__(self, worker_command: list[str]):
         reading, writing = os.pipe()
         self.process = subprocess.Popen(
-            [*worker_command, "--pipe", str(writing)], stdin=subprocess.PIPE, pass_fds=[writing], start_new_session=True
+            [*worker_command, "--pipe", str(writing)],
+            stdin=subprocess.PIPE,
+            pass_fds=[writing],
+            bufsize=0,
+            start_new_session=True,
         )
         os.close(writing)
         self._reading = reading
@@ -131,7 +136,6 @@ class Worker:
     def ask(self, name: str) -> None:
         try:
             self.process.stdin.write(f"{name}\n".encode())
-            self.process.stdin.flush()
         except BrokenPipeError:
             pass  # it has ended, and its messages end with it
 
@@ -150,7 +154,8 @@ class Worker:
 
     def kill(self) -> None:
         """End it, and what it has started."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and all that it started has
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process.stdin.close()
         os.close(self._reading)

@@ -85,8 +85,9 @@ class Bench:
         """What fails within this context is a line, and what comes after it goes on."""
         try:
             yield
+        except torch.AcceleratorError:
+            raise  # after which the device is of no use to this process
         except Exception as error:  # of any kind: the run goes on with the next, and the table names it
             self.found(system, work, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-        finally:
-            if self.is_cuda:
-                torch.cuda.empty_cache()
+        if self.is_cuda:
+            torch.cuda.empty_cache()

@@ -115,7 +115,7 @@ def unit_hifigan(bench: Bench) -> None:
 
 def unit_task(bench: Bench, *, toy: bool) -> tuple[Task, Batch]:
     layers, clusters = ([1, 3, 7], 50) if toy else ([1, 3, 7, 12, 18, 23], 1000)
-    small = ["embedding_dim=16", "attn_dim=8", "upsample_initial_channel=32", *SMALL]
+    small = ["embedding_dim=16", "attn_dim=8", "upsample_initial_channel=32", "lr=0.002", *SMALL]
     keys = [f"ssl_layers={layers}", f"num_clusters={clusters}", *(small if toy else [])]
     task = Recipe(Path("config/unit_hifigan.yaml"), overrides=keys).build("task")["task"].to(bench.device)
     items, frames = (2, 28) if toy else (32, 28)
@@ -157,7 +157,7 @@ VOICE_RECIPE = Path("config/resynthesis/vocoder.yaml")
 
 
 def voice_keys(toy: bool) -> list[str]:
-    small = ["embedding_dim=16", "f0_dim=16", "f0_width=8", "f0_depth=2", "upsample_initial_channel=32"]
+    small = ["embedding_dim=16", "f0_dim=16", "f0_width=8", "f0_depth=2", "upsample_initial_channel=32", "lr=0.002"]
     return small if toy else []
 
 

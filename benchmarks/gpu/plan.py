@@ -41,7 +41,7 @@ PARTS = {
         Part("precisions", "right:precisions", 60),
         Part("same", "runs:same", 90),
         Part("graphs", "tselm:graphs", 30),
-        Part("tests", "runs:tests", 75),
+        Part("tests", "runs:tests", 90),
         Part("loaders", "runs:loaders", 45),
         Part("memory", "runs:long_files", 100),
         Part("attention", "card:attention", 45),

@@ -89,8 +89,8 @@ def compared(folder: Path, first: str, second: str) -> str:
 def tests(bench: Bench) -> None:
     """Those with the mark ``cuda``."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", TESTS],
-        capture_output=True, text=True,
+        [sys.executable, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider", TESTS],
+        capture_output=True, text=True, env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )  # fmt: skip
     print(done.stdout[-6000:], done.stderr[-2000:], flush=True)
     said = [line for line in done.stdout.splitlines() if line.strip()]
@@ -115,8 +115,10 @@ def loaders(bench: Bench) -> None:
 def long_files(bench: Bench) -> None:
     """The most memory of extraction from 5 and from 60 minutes."""
     recipe, keys = bench.parts()
+    precision = "bf16" if bench.is_cuda else "fp32"
+    keys = [*keys, f"tokenizer_precision={precision}", f"inference_precision={precision}"]
     options = ["--threads", str(torch.get_num_threads()), "--gpus", str(bench.device)]
     for minutes, peak, gpu, seconds in memory.measured(recipe, keys, [0.2, 0.5] if bench.toy else [5, 60], options):
         on_gpu = GPU_ONLY if gpu is None else f"{gpu:.0f} MiB of the GPU's"
-        note = f"{60 * minutes / seconds:.0f} times real time in fp32, with reading and writing"
+        note = f"{60 * minutes / seconds:.0f} times real time in {precision}, with reading and writing"
         bench.found("TSELM", f"extracting {minutes:g} minutes", f"{peak:.0f} MiB of memory; {on_gpu}", note)

@@ -51,7 +51,7 @@ def training(bench: Bench) -> None:
 
 def extraction(bench: Bench) -> None:
     """Of 60 s, in ever larger batches: what waits for the host, and what for the card."""
-    made = Extracting(*bench.parts(), toy=bench.toy, device=bench.device, seconds=8.0 if bench.toy else 60.0)
+    made = Extracting(*bench.parts(), toy=bench.toy, device=bench.device, seconds=4.0 if bench.toy else 60.0)
     low = ["tokenizer_precision=bf16", "inference_precision=bf16"]
     variants = {
         "aligned, 8 s pieces, bf16": low,

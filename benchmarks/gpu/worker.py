@@ -48,6 +48,8 @@ def serve(args: argparse.Namespace, pipe) -> int:
         except Exception as error:  # of any kind: the next part is not to suffer from it
             traceback.print_exc()
             bench.tell(error=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            if isinstance(error, torch.AcceleratorError):  # another process is to go on: this one's device is gone
+                return 3
         gc.collect()
         if bench.is_cuda:
             torch.cuda.empty_cache()

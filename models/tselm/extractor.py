@@ -21,6 +21,7 @@ from modules.cutting import Cutting, Piece, batches
 from modules.frozen import tensor_digest
 from utils import checkpoint
 from utils.ahead import ahead
+from utils.halves import in_halves
 from utils.precision import autocast, require_known
 
 
@@ -265,7 +266,12 @@ class Extractor(nn.Module):
 
         found: list[list[torch.Tensor]] = [[] for _ in heard]
         for wavs, batch in ahead(read()):
-            for piece, tokens in zip(batch, tokens_of(wavs.to(self.device), batch), strict=True):
+
+            def compute(part: slice, wavs=wavs, batch=batch) -> torch.Tensor:
+                return tokens_of(wavs[part].to(self.device), batch[part])
+
+            rows = (row for tokens in in_halves(compute, len(batch)) for row in tokens)
+            for piece, tokens in zip(batch, rows, strict=True):
                 found[piece.signal].append(tokens[piece.kept])
         return [torch.cat(kept) for kept in found]
 

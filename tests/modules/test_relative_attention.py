@@ -47,3 +47,17 @@ def test_what_is_masked_is_not_attended_to(theirs) -> None:
     out = ours(theirs, x, mask)
     torch.testing.assert_close(out[1:, :17], ours(theirs, x[1:, :17]), rtol=0, atol=1e-6)
     torch.testing.assert_close(out[:1], ours(theirs, x[:1]), rtol=0, atol=1e-6)
+
+
+def test_further_columns_of_the_bias_are_ignored(theirs) -> None:
+    """They are there so that its rows begin where CUDA's attention wants them to."""
+    x, mask = torch.randn(2, 30, 32), torch.arange(30)[None] < torch.tensor([[30], [17]])
+    gate, scale = theirs.gru_rel_pos_linear, theirs.gru_rel_pos_const
+
+    def attended(columns: int) -> torch.Tensor:
+        bias = relative_position_bias(theirs.rel_attn_embed.weight, 32, max_distance=50)[:, :30, :columns]
+        return gated_relative_attention(
+            x, bias, mask, project=lambda y: torch.cat([y, y, y], dim=-1), gate=gate, gate_scale=scale
+        )
+
+    assert torch.equal(attended(32), attended(30))

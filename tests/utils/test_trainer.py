@@ -453,3 +453,40 @@ def test_the_rate_of_a_step_is_what_the_schedule_says_for_it(tmp_path) -> None:
 def test_settings_that_cannot_work_are_refused(tmp_path, settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit(tmp_path, **settings)
+
+
+class Large(Regression):
+    """Its device holds so many items."""
+
+    def __init__(self, holds: int) -> None:
+        super().__init__()
+        self.holds = holds
+
+    def objectives(self, batch, networks):
+        if len(batch["x"]) > self.holds:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        yield from super().objectives(batch, networks)
+
+    def evaluate(self, batch):
+        if len(batch["x"]) > self.holds + 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return super().evaluate(batch)
+
+
+@pytest.mark.parametrize(("holds", "accumulate", "advice"), [(5, 1, 2), (3, 1, 4), (1, 2, 8)])
+def test_a_batch_that_does_not_fit_says_which_would_and_how(tmp_path, holds: int, accumulate: int, advice: int) -> None:
+    settings = dict(first_evaluation=0, accumulate=accumulate)
+    with pytest.raises(MemoryError, match=rf"one of {8 // advice} fits.*accumulate={advice} .*batch_size") as raised:
+        fit(tmp_path / "large", Large(holds), **settings)
+    assert "Tried to allocate" not in str(raised.value)
+    fit(tmp_path / "advised", Large(max(holds, 2)), **{**settings, "accumulate": advice})
+
+
+def test_a_single_item_that_does_not_fit_is_said(tmp_path) -> None:
+    with pytest.raises(MemoryError, match="nor one of a single item"):
+        fit(tmp_path, Large(0), first_evaluation=0)
+
+
+def test_a_validation_that_does_not_fit_names_its_key(tmp_path) -> None:
+    with pytest.raises(MemoryError, match="batch_size_eval"):
+        fit(tmp_path, Large(1), first_evaluation=2)
