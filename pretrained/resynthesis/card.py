@@ -115,7 +115,9 @@ def conversion_rows(conversion: Mapping) -> list[list[str]]:
     rows = [["", "nearer to the target than to the source, %", "distance to the target", "to the source"]]
     for what, title in (("timbre", "timbre"), ("semitones", "F0, in semitones")):
         keys = (f"{what}_nearer", f"{what}_to_target", f"{what}_to_source")
-        rows.append([title, *(format.mean(conversion[key], "") for key in keys)])
+        rows.append(
+            [title, *(format.mean(conversion[key], unit) for key, unit in zip(keys, ("%", "", ""), strict=True))]
+        )
     return rows
 
 

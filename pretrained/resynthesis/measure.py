@@ -64,11 +64,11 @@ def measure(
 
 
 def one_of_each(talkers: Mapping[str, str], count: int) -> list[str]:
-    """An utterance of each of so many talkers, evenly spread over their sorted names."""
-    first: dict[str, str] = {}
+    """An utterance of each of so many talkers, evenly spread over the sorted names of those who have another one."""
+    own: dict[str, list[str]] = {}
     for name in sorted(talkers):
-        first.setdefault(talkers[name], name)
-    names = [first[talker] for talker in sorted(first)]
+        own.setdefault(talkers[name], []).append(name)
+    names = [own[talker][0] for talker in sorted(own) if len(own[talker]) > 1]
     return [names[i * len(names) // min(count, len(names))] for i in range(min(count, len(names)))]
 
 
@@ -94,6 +94,8 @@ def measure_conversion(
     distance of the mean cepstra, each coefficient divided by its deviation over all talkers. F0: distance of the means
     of log2 F0, in semitones.
 
+    Pairs with a talker of whom there is no other recording are left out.
+
     Returns:
         ``pairs`` with the four distances of each, and estimates over the source talkers of the share that is nearer to
         the target, of both, and of the mean distances.
@@ -101,23 +103,26 @@ def measure_conversion(
     paths = {name: path for name, path in files.items()}
     made = {(name, path.name): path / f"{name}.wav" for path in sorted(converted.iterdir()) if path.is_dir()
             for name in sources}  # fmt: skip
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(hear, [*paths.values(), *made.values()], chunksize=4))
+    found = hear_all([*paths.values(), *made.values()])
     recordings = dict(zip(paths, found, strict=False))
     voices = dict(zip(made, found[len(paths) :], strict=True))
-    scale = np.std([one.timbre for one in recordings.values()], axis=0)
+    scale = np.std([one.timbre for one in recordings.values()], axis=0) + 1e-9
 
-    def talker(name: str, *, without: str) -> Heard:
+    def talker(name: str, *, without: str) -> Heard | None:
         own = [recordings[other] for other in files if talkers[other] == name and other != without]
+        if not own:
+            return None
         return Heard(np.mean([one.timbre for one in own], axis=0), float(np.nanmean([one.pitch for one in own])))
 
     pairs = []
     for (name, target), voice in voices.items():
         if (source := talkers[name]) == target:
             continue
+        references = {"target": talker(target, without=name), "source": talker(source, without=name)}
+        if None in references.values():
+            continue
         pair: dict[str, object] = {"source": source, "target": target}
-        for role, who in (("target", target), ("source", source)):
-            other = talker(who, without=name)
+        for role, other in references.items():
             pair[f"timbre_to_{role}"] = float(np.linalg.norm((voice.timbre - other.timbre) / scale))
             pair[f"semitones_to_{role}"] = abs(12 * (voice.pitch - other.pitch))
         pairs.append(pair)
@@ -142,6 +147,11 @@ def summarise(pairs: Sequence[Mapping[str, object]]) -> dict[str, object]:
         found[target] = over_talkers(lambda pair, t=target: pair[t])
         found[source] = over_talkers(lambda pair, s=source: pair[s])
     return found
+
+
+def hear_all(paths: Sequence[Path]) -> list[Heard]:
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        return list(pool.map(hear, paths, chunksize=4))
 
 
 def hear(path: Path) -> Heard:

@@ -47,6 +47,21 @@ def test_one_utterance_of_each_talker_is_chosen_evenly() -> None:
     talkers = {f"{who}-{number}": who for who in "abcdef" for number in (2, 1)}
     assert measure.one_of_each(talkers, 3) == ["a-1", "c-1", "e-1"]
     assert len(measure.one_of_each(talkers, 99)) == 6
+    assert measure.one_of_each({**talkers, "g-1": "g"}, 99)[-1] == "f-1"  # of g there is nothing to compare with
+
+
+def test_a_talker_without_another_recording_makes_no_pair(tmp_path, monkeypatch) -> None:
+    """Its reference was the mean of nothing, which is nearer to nobody: a quarter of the pairs counted as failed."""
+    files = {name: tmp_path / f"{name}.wav" for name in ("a-1", "a-2", "b-1")}
+    for who in "ab":
+        for name in ("a-1", "b-1"):
+            (tmp_path / f"converted/{who}").mkdir(parents=True, exist_ok=True)
+            sf.write(tmp_path / f"converted/{who}/{name}.wav", np.zeros(160), 16000)
+    heard = measure.Heard(np.ones(2), 7.0)
+    monkeypatch.setattr(measure, "hear_all", lambda paths: [heard] * len(paths))
+    talkers = {name: name[0] for name in files}
+    found = measure.measure_conversion(tmp_path / "converted", files, talkers, ["a-1", "b-1"])
+    assert [(pair["source"], pair["target"]) for pair in found["pairs"]] == [("a", "b")]
 
 
 def test_what_is_nearer_to_the_target_counts_by_source_talker() -> None:
