@@ -18,6 +18,12 @@ from modules.snake import Snake, snake
 Layer = Callable[[torch.Tensor], torch.Tensor]
 
 
+# How many values a layer takes at once on a CPU, and rows at least. What a few seconds of samples are with all their
+# channels would go out to memory and come back for each operation. From 2**19 to 2**22 there is no telling which is
+# fastest, 2**18 and all at once are slower (by 15 and 40 %, at released sizes on two cores with 2 MB each).
+TILE_VALUES, LEAST_ROWS = 2**20, 512
+
+
 class FrozenLayers:
     """Layers of ``modules.seanet``, but LSTMs, for use: weight norm is computed once, and convolutions are products.
 
@@ -28,7 +34,19 @@ class FrozenLayers:
     """
 
     def __init__(self, layers: Sequence[nn.Module]):
-        self._layers = [_frozen(layer) for layer in layers]
+        self._layers: list[Layer] = []
+        activation: Layer | None = None  # what goes before a layer is computed with it
+        for layer in layers:
+            if type(layer) in _ACTIVATIONS:
+                self._layers += [activation] if activation else []
+                activation = _ACTIVATIONS[type(layer)](layer)
+                continue
+            if isinstance(layer, ResidualBlock):
+                self._layers += [*([activation] if activation else []), _Block(layer)]
+            else:
+                self._layers.append(_KINDS[type(layer)](layer, activation))
+            activation = None
+        self._layers += [activation] if activation else []
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         for layer in self._layers:
@@ -37,57 +55,118 @@ class FrozenLayers:
 
 
 class _Convolution:
-    def __init__(self, module: PaddedConv1d):
+    def __init__(self, module: PaddedConv1d, activation: Layer | None):
         self._module = module
+        self._activation = activation or (lambda x: x)
         self._product = FrozenLinear(module.conv)
+        (self._size,), (self._dilation,) = module.conv.kernel_size, module.conv.dilation
+        self.width = self._size * module.conv.in_channels
+        self._sums_last = self._size * module.conv.out_channels < module.conv.in_channels
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        (size,), (dilation,), stride = self._module.conv.kernel_size, self._module.conv.dilation, self._module.stride
-        if size > 1 or stride > 1:
-            left, right, zeros = self._module.padding(x.shape[1])
-            x = mirror_ends(x, left, right, zeros)
-            batch, length, channels = x.shape
-            count = (length - (size - 1) * dilation - 1) // stride + 1
-            steps = (x.stride(0), stride * channels, dilation * channels, 1)
-            x = x.as_strided((batch, count, size, channels), steps).reshape(batch, count, size * channels)
-        return self._product(x)
+        return in_tiles(self.part, x, -(-x.shape[1] // self._module.stride), self.width)
+
+    def part(self, x: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        """Outputs ``start`` to ``stop`` of [B, L, C]."""
+        stride, length = self._module.stride, x.shape[1]
+        if self._size == stride == 1:
+            return self._product(self._activation(x[:, start:stop]))
+        begin = start * stride - self._module.left
+        end = (stop - 1) * stride - self._module.left + (self._size - 1) * self._dilation + 1
+        zeros = self._module.padding(length)[2]
+        first, last = max(begin, 0), min(end, length)
+        x = mirror_ends(self._activation(x[:, first:last]), first - begin, end - last, zeros)
+        return (
+            self._products_first(x, stop - start) if self._sums_last else self._product(self._windows(x, stop - start))
+        )
+
+    def _windows(self, x: torch.Tensor, count: int) -> torch.Tensor:
+        """[B, M, C] -> what each of so many outputs hears, [B, count, size * C]."""
+        batch, _, channels = x.shape
+        steps = (x.stride(0), self._module.stride * channels, self._dilation * channels, 1)
+        x = x.as_strided((batch, count, self._size, channels), steps)
+        return x.reshape(batch, count, self._size * channels)
+
+    def _products_first(self, x: torch.Tensor, count: int) -> torch.Tensor:
+        """To few outputs it is less to multiply each sample once, and then to add up what belongs together."""
+        conv = self._module.conv
+        outputs = conv.out_channels
+        y = F.linear(x, conv.weight.detach().permute(2, 0, 1).flatten(0, 1))  # [B, M, size * O]
+        row = self._size * outputs
+        steps = (y.stride(0), self._module.stride * row, self._dilation * row + outputs, 1)
+        y = y.as_strided((len(x), count, self._size, outputs), steps).sum(dim=2)
+        return y if conv.bias is None else y + conv.bias.detach()
 
 
 class _UpConvolution:
     """Each sample hears two frames: those before and after the place where their windows meet."""
 
-    def __init__(self, module: UpConv1d):
+    def __init__(self, module: UpConv1d, activation: Layer | None):
         self._module = module
+        self._activation = activation or (lambda x: x)
         self._product = FrozenLinear(module.convtr)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         batch, frames, channels = x.shape
-        around = x.new_zeros(batch, frames + 2, channels)
-        around[:, 1:-1] = x
-        pairs = around.as_strided((batch, frames + 1, 2 * channels), (around.stride(0), channels, 1))
-        y = self._product(pairs.contiguous())  # [B, frames + 1, stride * outputs]
+        y = in_tiles(self._part, x, frames + 1, 2 * channels)  # [B, frames + 1, stride * outputs]
         y = y.view(batch, (frames + 1) * self._module.stride, -1)
         return y[:, self._module.cut : self._module.cut + frames * self._module.stride]
+
+    def _part(self, x: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        """Of the pairs ``start`` to ``stop``; pair n is of frames n - 1 and n, and of silence at the ends."""
+        batch, frames, channels = x.shape
+        x = self._activation(x[:, max(start - 1, 0) : stop])
+        x = F.pad(x, (0, 0, int(start == 0), int(stop > frames))).contiguous()
+        pairs = x.as_strided((batch, stop - start, 2 * channels), (x.stride(0), channels, 1))
+        return self._product(pairs.contiguous())
 
 
 class _Block:
     def __init__(self, module: ResidualBlock):
-        self._block = FrozenLayers(module.block)
-        self._shortcut = _Convolution(module.shortcut)
+        activation, first, activation_within, second = module.block
+        self._first = _Convolution(first, _ACTIVATIONS[type(activation)](activation))
+        self._second = _Convolution(second, _ACTIVATIONS[type(activation_within)](activation_within))
+        self._shortcut = _Convolution(module.shortcut, None)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self._shortcut(x) + self._block(x)
+        return in_tiles(self._part, x, x.shape[1], self._first.width)
+
+    def _part(self, x: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        hidden = self._first.part(x, start, stop)
+        return self._shortcut.part(x, start, stop) + self._second.part(hidden, 0, stop - start)
 
 
-def _frozen(module: nn.Module) -> Layer:
-    kinds: dict[type[nn.Module], Callable[[nn.Module], Layer]] = {
-        PaddedConv1d: _Convolution,
-        UpConv1d: _UpConvolution,
-        ResidualBlock: _Block,
-        nn.ELU: lambda elu: functools.partial(F.elu, alpha=elu.alpha),
-        Snake: lambda module: lambda x: snake(x, module.alpha.transpose(1, 2)),
-    }
-    return kinds[type(module)](module)
+_ACTIVATIONS: dict[type[nn.Module], Callable[[nn.Module], Layer]] = {
+    nn.ELU: lambda elu: functools.partial(F.elu, alpha=elu.alpha),
+    Snake: lambda module: lambda x: snake(x, module.alpha.transpose(1, 2)),
+}
+_KINDS: dict[type[nn.Module], Callable[[nn.Module, Layer | None], Layer]] = {
+    PaddedConv1d: _Convolution,
+    UpConv1d: _UpConvolution,
+}
+
+
+def in_tiles(
+    part: Callable[[torch.Tensor, int, int], torch.Tensor], x: torch.Tensor, length: int, width: int
+) -> torch.Tensor:
+    """``part(x, 0, length)``, [B, length, O], on a CPU in several tiles along the length.
+
+    Args:
+        part: gives rows ``start`` to ``stop`` of the result.
+        width: values of which a row is made.
+    """
+    most = max(LEAST_ROWS, TILE_VALUES // (width * len(x)))
+    if x.device.type != "cpu" or length <= most:
+        return part(x, 0, length)
+    count = -(-length // most)
+    result = None
+    for tile in range(count):  # alike to a row: the last would else be too short for its end to be mirrored
+        start, stop = length * tile // count, length * (tile + 1) // count
+        y = part(x, start, stop)
+        if result is None:
+            result = y.new_empty(len(x), length, y.shape[-1])
+        result[:, start:stop] = y
+    return result
 
 
 def mirror_ends(x: torch.Tensor, left: int, right: int, zeros: int = 0) -> torch.Tensor:

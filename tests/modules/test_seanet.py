@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from modules import frozen_seanet
 from modules.frozen_seanet import FrozenLayers, lstm_rows, mirror_ends, reach
 from modules.seanet import PaddedConv1d, ResidualBlock, ResidualLSTM, SEANetDecoder, SEANetEncoder, UpConv1d
 from modules.snake import Snake
@@ -93,6 +94,33 @@ def test_products_give_what_the_layers_give(activation: str, samples: int) -> No
         before, lstm, after = parts(network)
         y = FrozenLayers(after)(lstm_rows(lstm, FrozenLayers(before)(x.transpose(1, 2))))
         torch.testing.assert_close(y.transpose(1, 2), network(x), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("activation", ["ELU", "Snake"])
+@pytest.mark.parametrize(("samples", "rows"), [(137, 4), (400, 7), (401, 30), (403, 5)])
+def test_tiles_give_what_the_whole_gives(monkeypatch, activation: str, samples: int, rows: int) -> None:
+    for network in (encoder(activation, filters=8), decoder(activation, filters=8)):
+        before, _, after = parts(network)
+        for layers in (before, after):
+            first = next(layer for layer in layers if isinstance(layer, PaddedConv1d | UpConv1d))
+            channels = first.conv.in_channels if isinstance(first, PaddedConv1d) else first.convtr.in_channels
+            x = torch.randn(2, samples, channels)
+            whole = FrozenLayers(layers)(x)
+            with monkeypatch.context() as patch:
+                patch.setattr(frozen_seanet, "TILE_VALUES", 1)
+                patch.setattr(frozen_seanet, "LEAST_ROWS", rows)
+                torch.testing.assert_close(FrozenLayers(layers)(x), whole, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("outputs", "stride", "dilation"), [(1, 1, 1), (2, 3, 1), (2, 1, 4)])
+def test_few_outputs_are_summed_after_their_products(outputs: int, stride: int, dilation: int) -> None:
+    conv = PaddedConv1d(inputs=32, outputs=outputs, kernel=7, stride=stride, dilation=dilation)
+    for length in (1, 2, 30, 101):
+        x = torch.randn(2, 32, length)
+        y = FrozenLayers([conv])(x.transpose(1, 2)).transpose(1, 2)
+        torch.testing.assert_close(y, conv(x), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
