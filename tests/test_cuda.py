@@ -34,6 +34,7 @@ pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not HAS_GPU, reason="needs a GPU"),
     pytest.mark.filterwarnings("ignore:.*deterministic.*"),  # torch says where it has no such algorithm
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype.*"),
 ]
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -230,6 +231,7 @@ def test_a_checkpoint_of_the_gpu_is_used_and_continued_without_one(tmp_path) -> 
 
 def held(items: int, share: float) -> torch.Tensor:
     """Memory of the GPU, so large a share of what is free for each item."""
+    torch.cuda.empty_cache()  # what torch keeps of earlier tests is free too
     free, _ = torch.cuda.mem_get_info(GPU)
     return torch.empty(int(free * share) * items, dtype=torch.uint8, device=GPU)
 
