@@ -1,4 +1,4 @@
-"""Vocos (arXiv 2306.00814) as WavTokenizer (arXiv 2408.16532) has it: features to a spectrum, and that to a waveform."""
+"""Vocos (arXiv 2306.00814) in the form of arXiv 2408.16532: features to a spectrum, and that to a waveform."""
 
 from __future__ import annotations
 

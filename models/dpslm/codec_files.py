@@ -108,7 +108,8 @@ def _sizes(tensors: Mapping[str, Tensor], path: str | os.PathLike) -> Sizes:
     if channels % 32 or beyond < 0 or beyond % 2 or not sizes.lstm_layers or not sizes.layers:
         raise ValueError(
             f"{path} has sizes that no WavTokenizer has: {channels} channels (a multiple of 32 is needed), windows of "
-            f"{sizes.fft_length} samples every {sizes.hop_length}, {sizes.lstm_layers} LSTM layers, {sizes.layers} blocks"
+            f"{sizes.fft_length} samples every {sizes.hop_length}, {sizes.lstm_layers} LSTM layers, {sizes.layers} "
+            "ConvNeXt blocks"
         )
     return sizes
 
