@@ -92,6 +92,6 @@ class Vocabulary(nn.Module):
         """The id of ``BOS``, ``EOP``, ..."""
         return int(self.ids[symbol])
 
-    def codes_of(self, ids: Tensor) -> Tensor:
-        """ids [...] -> codes, below 0 where an id is none."""
-        return (self.symbols[ids] - len(SPECIAL) - self.num_clusters).clamp(min=-1)
+    def codes_among(self, symbols: Tensor) -> Tensor:
+        """Symbols [...] -> codes, -1 where a symbol is none."""
+        return (symbols - len(SPECIAL) - self.num_clusters).clamp(min=-1)
