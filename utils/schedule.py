@@ -161,3 +161,8 @@ class Plateau:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._scale, self._best, self._without = state["scale"], state["best"], state["without"]
+
+
+def total_steps(*, batches: Any, epochs: int) -> int:
+    """Of a whole training: ``batches.steps_per_epoch`` in each of its epochs, for a recipe's schedule."""
+    return batches.steps_per_epoch * epochs
