@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from models.codec_parts import CodecTokenizer
+from models.codec_parts import ResidualCodec as Codec
 from models.dpslm.acoustic import AcousticModel
 from models.dpslm.acoustic_files import TOKEN_KEYS, read_acoustic
 from models.dpslm.acoustic_network import AcousticNetwork
-from models.dpslm.codec import WavTokenizer
 from models.dpslm.provenance import making, require_same_making
 from models.dpslm.speaking import Utterance
 from models.programs import decoded
@@ -26,10 +26,12 @@ class UnitSpeech:
         acoustic, codec: that fit together.
 
     Raises:
-        ValueError: the codec has another number of codes, or another number of them a second.
+        ValueError: the codec has several codebooks, another number of codes, or another number of them a second.
     """
 
-    def __init__(self, *, acoustic: AcousticModel, codec: WavTokenizer):
+    def __init__(self, *, acoustic: AcousticModel, codec: Codec):
+        if codec.num_codebooks != 1:
+            raise ValueError(f"ELLA-V says one stream of codes, the codec has {codec.num_codebooks} codebooks")
         here = {"num_codes": acoustic.num_codes, "code_rate": acoustic.code_rate}
         there = {"num_codes": codec.vocab_size, "code_rate": codec.sample_rate / codec.hop_length}
         if differing := [
@@ -80,23 +82,21 @@ def codes_of(utterance: Utterance) -> Tensor:
 def load_speech(
     *,
     acoustic_path: str | os.PathLike | None,
-    wavtokenizer_path: str | os.PathLike | None,
-    window_seconds: float = 30.0,
-    context_seconds: float = 1.0,
+    codec: Codec | None,
     **generation: Any,
 ) -> UnitSpeech | None:
-    """ELLA-V, with the sizes of its file, and the codec; None where neither is named.
+    """ELLA-V, with the sizes of its file, and the codec; None where there is neither.
 
     Args:
-        window_seconds, context_seconds: of the codec.
+        codec: with its weights.
         generation: of ``AcousticModel``.
 
     Raises:
-        ValueError: one of the paths is set, and the other is not; or see the classes.
+        ValueError: there is one of the two alone; or see the classes.
     """
-    if (acoustic_path is None) != (wavtokenizer_path is None):
+    if (acoustic_path is None) != (codec is None):
         lacking = "acoustic_path" if acoustic_path is None else "wavtokenizer_path"
-        raise ValueError(f"{lacking} must be set too: speech needs both acoustic_path and wavtokenizer_path")
+        raise ValueError(f"{lacking} must be set too: speech needs both acoustic_path and a codec, wavtokenizer_path")
     if acoustic_path is None:
         return None
     sizes: Mapping[str, Any] = read_acoustic(acoustic_path).sizes
@@ -104,7 +104,6 @@ def load_speech(
     acoustic = AcousticModel(network=network, **{key: sizes[key] for key in TOKEN_KEYS}, **generation)
     acoustic.load_checkpoint(acoustic_path)
     acoustic.checkpoint = "refused"  # it has its weights: the checkpoint of a run is of another part
-    codec = WavTokenizer(path=wavtokenizer_path, window_seconds=window_seconds, context_seconds=context_seconds)
     speech = UnitSpeech(acoustic=acoustic, codec=codec)
     speech.check()
     return speech

@@ -6,16 +6,14 @@ import os
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.dpslm.codebook import read_codebook
+from models.dpslm.padded_wavlm import PaddedWavLM
 from models.interfaces import Recording
 from models.ssl_tokenizer import fitting
-from models.wavlm import WavLM
 from modules.cutting import Cutting, Piece
 from modules.dpdp import Trellis, count_of_neighbors, dpdp
-from modules.frames import FrameGrid
 from modules.frozen import Frozen
 from utils.ahead import ahead
 from utils.files import text_digest
@@ -63,25 +61,24 @@ class DurationPenalisedUnits(Frozen):
         self.search = {"lmbda": lmbda, "num_neighbors": num_neighbors}
         codebook = read_codebook(codebook_path, layer=wavlm_layer, num_clusters=num_clusters)
         Trellis(codebook, **self.search)  # refuses what cannot be
-        self.encoder = WavLM(wavlm_path, layers=[wavlm_layer], normalize=normalize_wav, final_norm=False)
+        self.encoder = PaddedWavLM(wavlm_path, layers=[wavlm_layer], normalize=normalize_wav)
         if codebook.shape[1] != self.encoder.dim:
             raise ValueError(f"{codebook_path} has {codebook.shape[1]} dimensions, layer {wavlm_layer} of {wavlm_path} "
                              f"has {self.encoder.dim}")  # fmt: skip
         self.register_buffer("codebook", codebook)
         self.sample_rate = self.encoder.sample_rate
-        self.hop_length = self.encoder.grid.hop
+        self.hop_length = self.encoder.hop_length
         self.vocab_size = num_clusters
         self.codebook_names = (f"layer_{wavlm_layer}",)
         self.facts = {
             "wavlm_layer": wavlm_layer, "num_clusters": num_clusters, "lmbda": float(lmbda),
             "num_neighbors": count_of_neighbors(num_neighbors, num_clusters), "normalize_wav": normalize_wav,
         }  # fmt: skip
-        self.around = self.encoder.grid.overlap // 2  # zeros at either end
-        grid = FrameGrid(window=self.hop_length, hop=self.hop_length)
+        self.around = self.encoder.around  # zeros at either end
         window, context = (round(x * self.sample_rate / self.hop_length) for x in (window_seconds, CONTEXT_SECONDS))
         if window <= 2 * context:
             raise ValueError(f"window_seconds must be above {2 * CONTEXT_SECONDS:g}, got {window_seconds}")
-        self.cutting = Cutting(grid=grid, piece=window - 2 * context, context=context)
+        self.cutting = Cutting(grid=self.encoder.grid, piece=window - 2 * context, context=context)
         self.freeze()
 
     def digest(self) -> str:
@@ -110,12 +107,8 @@ class DurationPenalisedUnits(Frozen):
         if len(sizes) != len(wav) or max(sizes) > wav.shape[1]:
             raise ValueError(f"lengths must be {len(wav)} numbers up to {wav.shape[1]}, got {sizes}")
         self._require_a_frame(min(sizes))
-        wav = F.pad(wav.to(self.codebook.device, torch.float32), (self.around, self.around))
-        if lengths is not None:
-            lengths = torch.tensor(sizes) + 2 * self.around
-            beyond = torch.tensor(sizes, device=wav.device)[:, None] + self.around
-            wav = wav.masked_fill(torch.arange(wav.shape[1], device=wav.device) >= beyond, 0)
-        return self._heard(wav, lengths)
+        with autocast(self.codebook.device, self.precision):
+            return self.encoder(wav.to(self.codebook.device, torch.float32), lengths)[0].float()
 
     @torch.no_grad()
     def encode(self, wav: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -145,7 +138,8 @@ class DurationPenalisedUnits(Frozen):
             lengths = torch.tensor([piece.length + 2 * self.around for piece in together])
 
             def hear(part: slice, wav=wav, lengths=lengths) -> list[Tensor]:
-                return list(self._heard(wav[part].to(self.codebook.device), lengths[part]))
+                with autocast(self.codebook.device, self.precision):
+                    return list(self.encoder.wavlm(wav[part].to(self.codebook.device), lengths[part])[0].float())
 
             with torch.no_grad():
                 rows = (row for found in in_halves(hear, len(together)) for row in found)
@@ -163,10 +157,6 @@ class DurationPenalisedUnits(Frozen):
                 heard = torch.as_tensor(recordings[piece.signal].read(piece.start - before, length))
                 row[self.around - before : self.around - before + len(heard)] = heard
             yield wav, together
-
-    def _heard(self, wav: Tensor, lengths: Tensor | None) -> Tensor:
-        with autocast(wav.device, self.precision):
-            return self.encoder(wav, lengths)[0].float()
 
     def _require_a_frame(self, samples: int) -> None:
         if samples < self.hop_length:
