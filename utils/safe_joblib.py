@@ -163,7 +163,7 @@ class _Reader(pickle._Unpickler):
         self.file = file
         self.memo = _Memo()
         self.steps = 0
-        self.max_steps = _MAX_STEPS + file.size // _BYTES_A_STEP
+        self.max_steps = max(_MAX_STEPS, file.size // _BYTES_A_STEP)
         self.encoded = 0
 
     def load(self) -> Any:
