@@ -125,6 +125,9 @@ class LiMuSE(nn.Module):
         self.fusion_block = tcn(all_channels, 4 * all_channels, layers, fusion_repeats)
         self.gen_masks = Masks(channels=all_channels, filters=num_filters, activation_bits=bits)
         self.decoder = nn.ConvTranspose1d(num_filters, 1, filter_length, stride=self.hop)
+        nn.init.zeros_(
+            self.decoder.bias
+        )  # SI-SDR is blind to it: it would stay as it is drawn, an offset of all outputs
         self.quantiser = WeightQuantiser(count=len(self.quantised_layers()), bits=weight_bits) if quantised else None
 
     def forward(
