@@ -175,7 +175,8 @@ def with_context(x: torch.Tensor, encode: nn.Module, core: nn.Module, decode: nn
     """
     frames, hop = x.shape[-1], size // 2
     rest = size - (hop + frames % size) % size  # 1 to size, never 0
-    blocks = F.pad(x, (hop, hop + rest)).unfold(-1, size, hop).transpose(1, 2)  # [B, S, D, size]
+    halves = F.pad(x, (hop, hop + rest)).unflatten(-1, (-1, hop)).transpose(1, 2)  # [B, S + 1, D, hop]
+    blocks = torch.cat([halves[:, :-1], halves[:, 1:]], dim=-1)  # [B, S, D, size]
     context = core(encode(blocks).mean(dim=-1).transpose(1, 2))
     blocks = decode(blocks + context.transpose(1, 2)[..., None])
     # Each stretch of a hop is the second half of one block and the first of the next, but for the padding at both ends.

@@ -184,7 +184,8 @@ class LiMuSE(nn.Module):
 
     def frames(self, samples: int) -> int:
         """F of so many samples."""
-        return -(-max(samples - self.filter_length, 0) // self.hop) + 1
+        # Without negative numbers, which an exported graph may divide in another way.
+        return (max(samples - self.filter_length, 0) + self.hop - 1) // self.hop + 1
 
     def _whole_frames(self, mixture: torch.Tensor) -> torch.Tensor:
         samples = mixture.shape[-1]
