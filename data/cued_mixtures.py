@@ -16,7 +16,7 @@ from tqdm import tqdm
 from data import audio, faces
 from data.cues import CUES, CueLists
 from data.utterances import place
-from utils.errors import USER_ERRORS, describe
+from utils.errors import USER_ERRORS, describe, first_few
 
 log = logging.getLogger(__name__)
 
@@ -175,5 +175,8 @@ class CuedMixtures(Dataset):
                 except USER_ERRORS as error:
                     unmade[path] = describe(error)
         if todo and not made:
-            raise ValueError(next(iter(unmade.values())))
+            raise ValueError(f"no enrolment has a voiceprint: {first_few(unmade.values(), 3)}")
+        if unmade:
+            log.warning("%d of %d enrolments have no voiceprint: %s", len(unmade), len(todo),
+                        first_few(unmade.values(), 3))  # fmt: skip
         return made, unmade

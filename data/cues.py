@@ -1,92 +1,27 @@
 """Mixtures with cues of one of their talkers, his voiceprint and his face, as training and extraction find them.
 
-Two forms of lists are read: a folder of ``name path`` lists, and the ten-field list of the published data,
-
-    mixture target enrolment face azimuth distance azimuth distance gender gender
-
-whose paths are relative to the data's folder.
+Two forms of lists are read: a folder of ``name path`` lists, and a ten-field list, see ``data.published_lists``.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from data import arrays, audio, faces
-from data.plain_text import numbered_lines
+from data.published_lists import Published, read_published
 from data.scp import align, raise_for, read_list
 from data.voiceprints import VoiceprintStore, read_voiceprint, require_voiceprint
 from utils.errors import first_few
 
 CUES = ("voiceprint", "visual")
 LISTS = {"mixture": "mix_clean.scp", "target": "s1.scp", "enrolment": "aux_s1.scp", "visual": "visual_s1.scp"}
-FIELDS = 10
 LONGEST_ENROLMENT = 30  # seconds
-_TARGET = re.compile(r"\d+_RIR\d+_(.+)_target")
 log = logging.getLogger(__name__)
 Entries = tuple[dict[str, dict[str, str]], dict[str, str]]  # name -> role -> file; name -> problem
-
-
-@dataclass(frozen=True)
-class Published:
-    """A line of a ten-field list, with whole paths.
-
-    Attributes:
-        name: of the mixture's file.
-        mixture, target, enrolment, visual: files. That of the face need not be there.
-        enrolment_key, target_key: under which their voiceprints are kept; a target of another name has none.
-    """
-
-    name: str
-    mixture: str
-    target: str
-    enrolment: str
-    visual: str
-
-    @property
-    def enrolment_key(self) -> str:
-        folder, file = os.path.split(self.enrolment)
-        return f"{os.path.basename(folder)}_{file}"
-
-    @property
-    def target_key(self) -> str | None:
-        found = _TARGET.fullmatch(os.path.splitext(os.path.basename(self.target))[0])
-        return found and f"{found[1]}.wav"
-
-
-def read_published(path: str | os.PathLike, *, data_root: str | os.PathLike | None = None) -> list[Published]:
-    """A ten-field list.
-
-    Args:
-        data_root: what its paths are relative to; None: its own folder.
-
-    Raises:
-        OSError: there is no such list.
-        ValueError: a line with another number of fields, a mixture that occurs twice, or an empty list.
-    """
-    root = os.path.dirname(os.fspath(path)) if data_root is None else os.fspath(data_root)
-    if not os.path.isdir(root or "."):
-        raise FileNotFoundError(f"no such folder: {root} (data_root)")
-    found: dict[str, Published] = {}
-    for number, line in numbered_lines(path):
-        fields = line.split()
-        if len(fields) != FIELDS:
-            raise ValueError(
-                f"{path}, line {number}: {len(fields)} fields, {FIELDS} are needed: mixture target enrolment face and "
-                f"six more (or give a folder with {', '.join(LISTS.values())})"
-            )
-        name = os.path.basename(fields[0])
-        if name in found:
-            raise ValueError(f"{path}, line {number}: {name} more than once")
-        found[name] = Published(name, *(os.path.join(root, field) for field in fields[:4]))
-    if not found:
-        raise ValueError(f"{path}: the list is empty")
-    return list(found.values())
 
 
 class CueLists:
