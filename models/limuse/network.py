@@ -125,9 +125,7 @@ class LiMuSE(nn.Module):
         self.fusion_block = tcn(all_channels, 4 * all_channels, layers, fusion_repeats)
         self.gen_masks = Masks(channels=all_channels, filters=num_filters, activation_bits=bits)
         self.decoder = nn.ConvTranspose1d(num_filters, 1, filter_length, stride=self.hop)
-        nn.init.zeros_(
-            self.decoder.bias
-        )  # SI-SDR is blind to it: it would stay as it is drawn, an offset of all outputs
+        self._begin_with_the_mixture()
         self.quantiser = WeightQuantiser(count=len(self.quantised_layers()), bits=weight_bits) if quantised else None
 
     def forward(
@@ -155,6 +153,18 @@ class LiMuSE(nn.Module):
             fused = torch.stack(streams, dim=2).flatten(1, 2)  # channel M n + m: channel n of stream m
             masks = self.gen_masks(self._codec(fused, "2", self.fusion_block))
             return self.decoder(masks * encoded)[:, 0, : mixture.shape[-1]]
+
+    @torch.no_grad()
+    def _begin_with_the_mixture(self) -> None:
+        """Let the output begin as about the first channel: SI-SDR is blind to its sign and its mean.
+
+        Of biases drawn at random that of the decoder would never move, and that of the encoder hides quiet recordings.
+        """
+        self.decoder.weight.copy_(self.encoder.weight[:, :1])
+        self.gen_masks.conv1d.weight.mul_(0.1)
+        self.gen_masks.conv1d.bias.fill_(1.0)
+        self.encoder.bias.zero_()
+        self.decoder.bias.zero_()
 
     def facts(self) -> dict[str, Any]:
         """By the keys of a recipe, what trained weights must share with the network that they are loaded into."""

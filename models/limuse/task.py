@@ -16,6 +16,7 @@ from models.limuse.network import LiMuSE, stage_temperature
 from models.limuse.quantiser import starts
 from models.limuse.speaker_encoders import FILES
 from models.limuse.windows import FACE_HOP
+from modules.frames import length_mask
 from modules.si_sdr import si_sdr
 from modules.spectral import spectrogram_image
 from utils.task import Batch, Media, Networks, Objective, Task
@@ -42,6 +43,9 @@ class Extraction(Task):
         temperature: of the soft steps of quantised weights in the first epoch; it grows with the epochs.
         thresholds: how they are set at the start, ``kmeans`` or ``uniform``.
         thresholds_path: of a released quantised checkpoint that is trained further; None: ``bias.npy`` beside it.
+        encoder_bias: False: the encoder's bias stays what it is, 0 at the start, so that the level of a recording
+            changes nothing but that of the output.
+        offset_weight: of the squared mean of an output over its mean square, which SI-SDR is blind to; 0: as published.
     """
 
     def __init__(
@@ -53,10 +57,14 @@ class Extraction(Task):
         temperature: float = 5.0,
         thresholds: str = "kmeans",
         thresholds_path: Path | None = None,
+        encoder_bias: bool = True,
+        offset_weight: float = 0.0,
     ):
         super().__init__()
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, got {temperature}")
+        if offset_weight < 0:
+            raise ValueError(f"offset_weight must not be below 0, got {offset_weight}")
         starts([], 3, thresholds)  # refuses what is no such way
         self.network = network
         self.make_optimizer = optimizer
@@ -64,6 +72,8 @@ class Extraction(Task):
         self.temperature = temperature
         self.thresholds = thresholds
         self.thresholds_path = thresholds_path
+        self.offset_weight = offset_weight
+        network.encoder.bias.requires_grad_(encoder_bias)
         self._source = Path()
 
     def networks(self) -> dict[str, nn.Module]:
@@ -97,27 +107,16 @@ class Extraction(Task):
                      self.network.weight_bits, self._source)  # fmt: skip
         return tensors
 
-    @torch.no_grad()
     def prepare(self, batches: Iterator[Batch], *, loaded: frozenset[str]) -> None:
-        """A network that starts from nothing gets scales that follow from its weights, and the sign of its output.
-
-        SI-SDR is blind to the sign: without a push the output may come out turned over.
-        """
-        if NETWORK in loaded:
-            return
-        if self.network.quantised:
+        """A quantised network that starts from nothing gets scales that follow from its weights."""
+        if NETWORK not in loaded and self.network.quantised:
             self.network.quantiser.start(self.network.quantised_weights(), self.thresholds)
-        self.network.eval()
-        batch = next(batches)
-        made = self.network(*self._inputs(batch))
-        if float((made * batch["mixture"][:, 0]).sum()) < 0:
-            self.network.decoder.weight.neg_()
 
     def begin_epoch(self, epoch: int) -> None:
         self.network.temperature = stage_temperature(self.temperature, epoch)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        named = list(self.network.named_parameters())
+        named = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
         scales = [p for name, p in named if name.startswith("quantiser.")]
         groups = [{"params": [p for name, p in named if not name.startswith("quantiser.")]}]
         groups += [{"params": scales, "weight_decay": 0.0}] if scales else []
@@ -129,6 +128,10 @@ class Extraction(Task):
         sounding = batch["sounding"]
         loss, count = -ratios.masked_fill(~sounding, 0.0).sum(), sounding.sum()
         metrics = {"loss": (loss.detach(), count), "silent": (100.0 * (~sounding).sum(), len(sounding))}
+        if self.offset_weight:
+            offsets = _offsets(made, batch["length"]).masked_fill(~sounding, 0.0).sum()
+            metrics["offset"] = (offsets.detach(), count)
+            loss = loss + self.offset_weight * offsets
         yield Objective(NETWORK, loss, metrics, count)
 
     def evaluate(self, batch: Batch) -> dict[str, tuple[torch.Tensor, int]]:
@@ -203,6 +206,13 @@ class Extraction(Task):
 
 
 _QUANTISER = tuple(f"{NETWORK}.quantiser.{name}" for name in ("alpha", "beta", "thresholds"))
+
+
+def _offsets(made: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The squared mean of each row over its mean square, [B]."""
+    rows = made.float().masked_fill(~length_mask(lengths, made.shape[1]), 0.0)
+    mean = rows.sum(dim=1) / lengths
+    return mean.square() / (rows.square().sum(dim=1) / lengths + 1e-12)
 
 
 def _alike(lengths: list[int], *, apart: bool) -> list[list[int]]:
