@@ -35,7 +35,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="folder with mix_clean.scp, s1.scp, aux_s1.scp, and s2.scp if any; a list of targets alone; or a "
         "ten-field list of mixtures before two microphones",
     )
-    add("--data-root", metavar="DIR", help="what the paths of a ten-field list are relative to (default: its folder)")
+    add(
+        "--data-root",
+        metavar="DIR",
+        help="what the paths of a ten-field list are relative to (default: as in the extraction, else its folder)",
+    )
     add("--output", metavar="DIR", help="folder of the extracted files; with --compare, where the comparison is kept")
     add("--compare", nargs="+", metavar="DIR", help="compare evaluated folders with the first of them, file by file")
     add(

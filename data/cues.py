@@ -170,7 +170,8 @@ class CueLists:
         """Whether an enrolment is a voiceprint already; else it is audio."""
         if enrolment.lower().endswith(".npy"):
             return True
-        return self.voiceprint_path is not None and self._voiceprints().holds(enrolment)
+        # Only what looks like PICKLE[KEY] is worth a look into the pickle.
+        return self.voiceprint_path is not None and enrolment.endswith("]") and self._voiceprints().holds(enrolment)
 
     def voiceprint(self, enrolment: str) -> np.ndarray:
         """[voiceprint_dim] float32.

@@ -70,7 +70,7 @@ def read_items(
 
     Args:
         lists: the folder of lists, a list of targets alone, or a ten-field list, see ``data.published_lists``.
-        data_root: what the paths of a ten-field list are relative to; None: its own folder.
+        data_root: what the paths of a ten-field list are relative to; None: what the record says, else its own folder.
 
     Returns:
         The items that are whole; name -> problem of all others; and list -> problem of lists that are missing.
@@ -86,7 +86,7 @@ def read_items(
         raise FileNotFoundError(f"no such folder of outputs: {output}")
     record = read_record(output / "inference.json") if (output / "inference.json").is_file() else {}
     lines, is_strict = read_journals(output / "inference.json")
-    job = record.get("job", "extract")
+    job, data_root = record.get("job", "extract"), data_root or record.get("settings", {}).get("data_root") or None
     tables, problems, missing_lists = _read_tables(lists, NEEDED.get(job, NEEDED_OTHERWISE), data_root)
     items = []
     owners: dict[Path, str] = {}

@@ -182,12 +182,8 @@ def make_mixture(talkers: Mapping[str, Sequence[Path]], index: int, settings: Se
     heard[1] *= math.sqrt(energies[0] / energies[1]) * 10 ** (-ratio / 20)
     mixture = heard[0] + heard[1]
     scale = LOUDEST / max(LOUDEST, *(np.abs(x).max() for x in (mixture, heard[0][0], heard[1][0])))
-    others = [path for path in talkers[target] if path != sources[0]]
-    enrolment = others[rng.integers(len(others))]
-    sounds = {"mix_clean": scale * mixture, "s1": scale * heard[0][0], "s2": scale * heard[1][0]}
-    sounds["aux_s1"] = audio.require_speech(
-        audio.read(enrolment, length=LONGEST_ENROLMENT * audio.SAMPLE_RATE), enrolment
-    )
+    enrolment, speech = _enrolment(target, [path for path in talkers[target] if path != sources[0]], rng)
+    sounds = {"mix_clean": scale * mixture, "s1": scale * heard[0][0], "s2": scale * heard[1][0], "aux_s1": speech}
     row = {
         "target_azimuth": places[0].azimuth,
         "target_distance": places[0].distance,
@@ -211,6 +207,15 @@ def _cut(talker: str, utterances: Sequence[Path], rng: np.random.Generator, leng
         if np.sqrt(np.square(wav).mean()) > _QUIETEST:
             return path, wav
     raise ValueError(f"{_TRIES} cuts of {talker} were silent ({first_few(utterances, 2)}): leave it out of the index")
+
+
+def _enrolment(talker: str, others: Sequence[Path], rng: np.random.Generator) -> tuple[Path, np.ndarray]:
+    """One of a talker's other utterances that is not silent, up to 30 s of it."""
+    for chosen in rng.permutation(len(others)):
+        wav = audio.read(others[chosen], length=LONGEST_ENROLMENT * audio.SAMPLE_RATE)
+        if audio.why_no_speech(wav) is None:
+            return others[chosen], wav
+    raise ValueError(f"no other utterance of {talker} is an enrolment, all are silent: leave it out of the index")
 
 
 def _readme(settings: Settings) -> str:

@@ -50,6 +50,18 @@ def test_channel_0_of_mixtures_and_targets_is_scored_by_both_forms_of_lists(form
         assert np.array_equal(read_signals(item, "mixture").output, signals.mixture)
 
 
+def test_a_ten_field_list_lies_where_the_extraction_found_its_data(tmp_path) -> None:
+    outputs, moved = write_outputs(tmp_path / "out", NAMES), shutil.copy(LISTING, tmp_path / "list.txt")
+    assert len(read_items(moved, outputs)[1]) == 4
+    record = {"job": "extract", "by": "x", "settings": {"data_root": str(LIMUSE / "released")}}
+    (outputs / "inference.json").write_text(json.dumps(record))
+    (outputs / "journal.inference.jsonl").write_text(
+        "".join(json.dumps({"name": name, "by": "x"}) + "\n" for name in NAMES)
+    )
+    items, problems, _ = read_items(moved, outputs)
+    assert not problems and len(items) == 4
+
+
 def test_an_output_of_two_channels_is_still_a_problem(tmp_path) -> None:
     outputs = write_outputs(tmp_path / "out", NAMES)
     sf.write(outputs / NAMES[0], np.zeros((100, 2)) + 0.1, 16000)

@@ -154,3 +154,38 @@ def test_a_talker_whose_utterances_are_silent_is_named(tmp_path, capsys) -> None
     (tmp_path / "index.json").write_text(json.dumps({who: [f"{who}0.wav", f"{who}1.wav"] for who in "ab"}))
     assert command(tmp_path / "index.json", tmp_path / "out") == 2
     assert "cuts of b were silent" in capsys.readouterr().err
+
+
+def test_a_silent_utterance_is_no_enrolment(index, tmp_path, capsys) -> None:
+    talkers = {
+        who: [str(index.parent / f"train/{number}-{i}.wav") for i in range(2)] for number, who in enumerate("ab")
+    }
+    sf.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
+    for own in talkers.values():
+        own.append(str(tmp_path / "silent.wav"))
+    (tmp_path / "index.json").write_text(json.dumps(talkers))
+    assert command(tmp_path / "index.json", tmp_path / "out", mixtures=6) == 0
+    assert not any("silent" in row["enrolment"] or "silent" in row["target"] for row in rows(tmp_path / "out"))
+    (tmp_path / "index.json").write_text(json.dumps({who: own[1:] for who, own in talkers.items()}))
+    assert command(tmp_path / "index.json", tmp_path / "few") == 2
+    assert "no other utterance of" in capsys.readouterr().err
+
+
+def test_a_second_run_in_the_folder_is_refused_while_one_is_at_work(index, tmp_path, monkeypatch, capsys) -> None:
+    found = []
+
+    def meanwhile(*arguments) -> None:
+        monkeypatch.undo()
+        found.append(command(index, tmp_path / "out"))
+        two_microphones.make_mixture(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(two_microphones, "make_mixture", meanwhile)
+    assert command(index, tmp_path / "out") == 130
+    assert found == [2] and "is in use by" in capsys.readouterr().err
+
+
+def test_the_help_tells_the_rule_for_short_utterances(capsys) -> None:
+    with pytest.raises(SystemExit):
+        two_microphones.main(["--help"])
+    assert two_microphones.SHORT in " ".join(capsys.readouterr().out.split())
