@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -148,10 +147,10 @@ def starts(
         raise ValueError(f"thresholds must be one of {', '.join(THRESHOLDS)}, got {thresholds!r}")
     m, found = 2 ** (bits - 1) - 1, []
     for w in weights:
-        peak = float(w.detach().abs().max())
-        if not math.isfinite(ROOM * m / peak if peak else 1.0):
-            peak = 0.0
-        beta = torch.tensor(ROOM * m / peak if peak else 1.0)
+        peak = w.detach().abs().max().float().cpu()
+        beta = ROOM * m / peak
+        if not beta.isfinite():  # zeros, or next to nothing
+            beta = torch.ones(())
         scaled = beta * w.detach().reshape(-1).float().cpu()
         steps = kmeans_thresholds(scaled, m) if thresholds == "kmeans" else uniform_thresholds(m)
         found.append((1 / beta, beta, steps))
