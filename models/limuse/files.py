@@ -107,18 +107,18 @@ def read_trained(
     if isinstance(content, Mapping) and content.get("format") == checkpoint.FORMAT:
         tensors = {name.removeprefix(f"{NETWORK}."): x for name, x in content["model"].items()}
         return Trained(tensors, dict(content.get("settings") or {}))
-    return Trained(released_state(content, path, thresholds_path=thresholds_path, quantised=network.quantised))
+    return Trained(released_state(content, path, thresholds_path=thresholds_path, steps=network.steps))
 
 
 def released_state(
-    content: Any, path: Path, *, thresholds_path: str | os.PathLike | None, quantised: bool
+    content: Any, path: Path, *, thresholds_path: str | os.PathLike | None, steps: int
 ) -> dict[str, Tensor]:
     """The tensors of a released checkpoint, or whole model, as the network here names them.
 
     Args:
         content: of the file.
         path: names it, and says where the thresholds lie.
-        quantised: whether thresholds are wanted.
+        steps: thresholds of a tensor, 2 m; 0: none are wanted.
     """
     if isinstance(content, Inert) and content.name == _MODEL:
         return _gathered(content, path)
@@ -134,17 +134,18 @@ def released_state(
     if not len(scales["alpha"]):
         return state
     state |= {f"quantiser.{name}": values for name, values in scales.items()}
-    if quantised:
-        state["quantiser.thresholds"] = read_thresholds(path, thresholds_path, count=len(scales["alpha"]))
+    if steps:
+        shape = (len(scales["alpha"]), steps)
+        state["quantiser.thresholds"] = read_thresholds(path, thresholds_path, shape=shape)
     return state
 
 
-def read_thresholds(path: Path, given: str | os.PathLike | None, *, count: int) -> Tensor:
+def read_thresholds(path: Path, given: str | os.PathLike | None, *, shape: tuple[int, int]) -> Tensor:
     """The thresholds [nq, 2m] that belong to a released checkpoint.
 
     Raises:
         FileNotFoundError: neither ``given`` nor a ``bias.npy`` beside the checkpoint.
-        ValueError: it is no array of numbers, of another number of rows, or a row is not in order.
+        ValueError: it is no array of numbers, of another shape, or a row is not in order.
     """
     place = path.parent / THRESHOLDS if given is None else Path(given)
     if not place.is_file():
@@ -157,9 +158,9 @@ def read_thresholds(path: Path, given: str | os.PathLike | None, *, count: int) 
             found = np.load(file, allow_pickle=False)
     except Exception as error:  # a broken file raises almost anything
         raise ValueError(f"{place} cannot be read as an array of numbers ({str(error)[:200]})") from error
-    if found.ndim != 2 or found.dtype.kind != "f" or len(found) != count:
+    if found.dtype.kind != "f" or found.shape != shape:
         raise ValueError(
-            f"{place} should have a row of thresholds for each of the {count} quantised tensors of {path}; it is "
+            f"{place} should have {shape[1]} thresholds for each of the {shape[0]} quantised tensors of {path}; it is "
             f"{found.dtype} {list(found.shape)}: it belongs to another checkpoint"
         )
     thresholds = torch.from_numpy(found.astype(np.float32))

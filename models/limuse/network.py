@@ -170,6 +170,11 @@ class LiMuSE(nn.Module):
         """By the keys of a recipe, what trained weights must share with the network that they are loaded into."""
         return dict(self._facts)
 
+    @property
+    def steps(self) -> int:
+        """Thresholds of a quantised tensor, 2 m; 0 in full precision."""
+        return 2**self.weight_bits - 2 if self.quantised else 0
+
     def quantised_layers(self) -> dict[str, Layer]:
         """Released name of the weight -> layer, of those that are quantised, in the order of alpha and beta."""
         found = {}

@@ -199,9 +199,7 @@ class Extraction(Task):
         content["model_state_dict"] = {
             n.removeprefix(_RELEASED): x for n, x in tensors.items() if n.startswith(_RELEASED)
         }
-        found = released_state(
-            content, self._source, thresholds_path=self.thresholds_path, quantised=self.network.quantised
-        )
+        found = released_state(content, self._source, thresholds_path=self.thresholds_path, steps=self.network.steps)
         return {f"{NETWORK}.{name}": value for name, value in found.items()}
 
 
