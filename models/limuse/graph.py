@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -43,7 +44,7 @@ def write(path: Path, network: LiMuSE) -> Path:
     network = network.eval().requires_grad_(False)
     inputs = example(network, TRACED)
     shapes = {"mixture": {2: Dim.AUTO}, "voiceprint": None, "visual": {1: Dim.AUTO}}
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), _readable_flags():
         warnings.simplefilter("ignore")  # of what torch's own code will call otherwise
         program = torch.export.export(network, (), inputs, dynamic_shapes={name: shapes[name] for name in inputs})
         with whole_file(path) as temporary:
@@ -57,6 +58,19 @@ def write(path: Path, network: LiMuSE) -> Path:
             try_out(runner(temporary), network, path)
             readable(temporary)
     return path
+
+
+@contextlib.contextmanager
+def _readable_flags() -> Iterator[None]:
+    """torch.export asks for a flag by an older name, which torch refuses to tell once the newer ones have been set."""
+    parts = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    before = [part.fp32_precision for part in parts]
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for part, setting in zip(parts, before, strict=True):
+            part.fp32_precision = setting
 
 
 def runner(path: Path) -> Callable[[Mapping[str, torch.Tensor]], torch.Tensor] | None:
