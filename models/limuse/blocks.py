@@ -174,9 +174,11 @@ def with_context(x: torch.Tensor, encode: nn.Module, core: nn.Module, decode: nn
         [B, D, F].
     """
     frames, hop = x.shape[-1], size // 2
-    rest = size - (hop + frames % size) % size  # 1 to size, never 0
-    halves = F.pad(x, (hop, hop + rest)).unflatten(-1, (-1, hop)).transpose(1, 2)  # [B, S + 1, D, hop]
-    blocks = torch.cat([halves[:, :-1], halves[:, 1:]], dim=-1)  # [B, S, D, size]
+    halves = (
+        2 * ((frames + hop) // size) + 3
+    )  # S + 1: as published, 1 to size zeros follow the frames before the padding
+    x = F.pad(x, (hop, halves * hop - hop - frames)).unflatten(-1, (halves, hop)).transpose(1, 2)
+    blocks = torch.cat([x[:, :-1], x[:, 1:]], dim=-1)  # [B, S, D, size]
     context = core(encode(blocks).mean(dim=-1).transpose(1, 2))
     blocks = decode(blocks + context.transpose(1, 2)[..., None])
     # Each stretch of a hop is the second half of one block and the first of the next, but for the padding at both ends.
