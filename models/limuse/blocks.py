@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.limuse.quantiser import round_activations
+from models.limuse.quantiser import round_activations, round_together
 
+TOGETHER = 16  # blocks; measured, see benchmarks.limuse
 NORM_EPS = 1e-8  # of all norms but TAC's, whose is torch's default
 
 
@@ -49,6 +50,16 @@ class ChannelLinear(Layer, nn.Linear):
         return F.conv1d(x, self.weight_in_use[..., None], self.bias)
 
 
+class SharedLinear(Layer, nn.Linear):
+    """A linear layer over the channels of each group and those of a mean that all groups share, as if concatenated."""
+
+    def forward(self, x: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """[R, K, h, F] and [R, h, F] -> [R, K, n, F]; what is shared is computed once."""
+        own, others = self.weight_in_use[..., None].split(x.shape[2], dim=1)
+        made = F.conv1d(x.flatten(0, 1), own).unflatten(0, x.shape[:2])
+        return made + F.conv1d(shared, others, self.bias)[:, None]
+
+
 class GlobalNorm(nn.Module):
     """Mean and biased variance over channels and frames of each example, [B, D, F].
 
@@ -79,7 +90,7 @@ class TAC(nn.Module):
         super().__init__()
         self.TAC_input = nn.Sequential(ChannelLinear(channels, hidden), nn.PReLU())
         self.TAC_mean = nn.Sequential(ChannelLinear(hidden, hidden), nn.PReLU())
-        self.TAC_output = nn.Sequential(ChannelLinear(2 * hidden, channels), nn.PReLU())
+        self.TAC_output = nn.Sequential(SharedLinear(2 * hidden, channels), nn.PReLU())
         self.TAC_norm = nn.GroupNorm(1, channels)
         self.bits = activation_bits
 
@@ -88,10 +99,10 @@ class TAC(nn.Module):
         rows, groups = x.shape[:2]
         z = self.TAC_input(round_activations(x, self.bits, examples).flatten(0, 1)).unflatten(0, (rows, groups))
         mean = self.TAC_mean(z.mean(dim=1))  # of z as it is
-        z = round_activations(z, self.bits, examples)
-        both = torch.cat([z, mean[:, None].expand(-1, groups, -1, -1)], dim=2)
-        both = round_activations(both, self.bits, examples)
-        return x + self.TAC_norm(self.TAC_output(both.flatten(0, 1))).view(x.shape)
+        if self.bits is not None:
+            z, mean = round_together(round_activations(z, self.bits, examples), mean, self.bits, examples)
+        linear, nonlinearity = self.TAC_output
+        return x + self.TAC_norm(nonlinearity(linear(z, mean)).flatten(0, 1)).view(x.shape)
 
 
 class TCNBlock(nn.Module):
@@ -161,7 +172,9 @@ class GroupTCN(nn.Module):
         return x.reshape(shape)
 
 
-def with_context(x: torch.Tensor, encode: nn.Module, core: nn.Module, decode: nn.Module, size: int) -> torch.Tensor:
+def with_context(
+    x: torch.Tensor, encode: nn.Module, core: nn.Module, decode: nn.Module, size: int, *, rounds: bool = False
+) -> torch.Tensor:
     """The context codec: a slow core sees the means of overlapping blocks, and all that is quick is done within them.
 
     Args:
@@ -169,6 +182,7 @@ def with_context(x: torch.Tensor, encode: nn.Module, core: nn.Module, decode: nn
         encode, decode: [B, S, D, size] -> the same.
         core: [B, D, S] -> the same.
         size: frames of a block, an even number.
+        rounds: activations are rounded over all blocks of an example, which so must be computed together.
 
     Returns:
         [B, D, F].
@@ -179,8 +193,19 @@ def with_context(x: torch.Tensor, encode: nn.Module, core: nn.Module, decode: nn
     )  # S + 1: as published, 1 to size zeros follow the frames before the padding
     x = F.pad(x, (hop, halves * hop - hop - frames)).unflatten(-1, (halves, hop)).transpose(1, 2)
     blocks = torch.cat([x[:, :-1], x[:, 1:]], dim=-1)  # [B, S, D, size]
-    context = core(encode(blocks).mean(dim=-1).transpose(1, 2))
-    blocks = decode(blocks + context.transpose(1, 2)[..., None])
+    together = _together(blocks, rounds)
+    parts = [encode(some).mean(dim=-1) for some in blocks.split(together, dim=1)] if together else None
+    context = core(torch.cat(parts, dim=1).transpose(1, 2) if parts else encode(blocks).mean(dim=-1).transpose(1, 2))
+    blocks = blocks + context.transpose(1, 2)[..., None]
+    blocks = torch.cat([decode(some) for some in blocks.split(together, dim=1)], dim=1) if together else decode(blocks)
     # Each stretch of a hop is the second half of one block and the first of the next, but for the padding at both ends.
     joined = blocks[:, 1:, :, :hop] + blocks[:, :-1, :, hop:]
     return joined.transpose(1, 2).flatten(2)[..., :frames]
+
+
+def _together(blocks: torch.Tensor, rounds: bool) -> int:
+    """How many blocks of an example are computed together, since what is made of them stays in a processor's cache; 0:
+    all, where they depend on each other, gradients are kept, or a graph is made."""
+    if rounds or torch.is_grad_enabled() or blocks.device.type != "cpu" or torch.compiler.is_exporting():
+        return 0
+    return TOGETHER if blocks.shape[1] > TOGETHER else 0

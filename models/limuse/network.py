@@ -210,7 +210,8 @@ class LiMuSE(nn.Module):
         if self.context_length is None:
             return core(x)
         encode, decode = (self.get_submodule(f"context_{part}_{which}") for part in ("enc", "dec"))
-        return with_context(x, encode, core, decode, self.context_length)
+        rounds = self.activation_bits is not None
+        return with_context(x, encode, core, decode, self.context_length, rounds=rounds)
 
     @contextlib.contextmanager
     def _quantised_weights(self) -> Iterator[None]:

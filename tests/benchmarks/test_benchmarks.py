@@ -27,6 +27,7 @@ from tests.toy import run
         ("extraction", ("--seconds", "4"), ("published chunking", "aligned")),
         ("codec", ("--seconds", "1", "--files", "3"), ("encode 1 x 1 s", "decode 3 files")),
         ("resynthesis", ("--seconds", "1.28", "--batch", "2"), ("decode 1 x 1.28 s", "F0 of a crop", "training step")),
+        ("limuse", ("--seconds", "0.5"), ("K=16: extract 0.5 s", "K=16, 3 bits: train a clip")),
         ("lists", ("--files", "3", "--seconds", "2"), ("1 process", "2 processes")),
         ("loading", ("--step_seconds", "1"), ("training items", "1 worker", "2 workers")),
     ],

@@ -44,7 +44,7 @@ def test_what_cannot_be_exported_is_named(tmp_path, capsys, monkeypatch) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", ["full", "quantised", "no_voiceprint"])
+@pytest.mark.parametrize("which", ["full", "quantised"])
 def test_an_exported_program_is_the_network_at_other_lengths(tmp_path, which: str) -> None:
     net = network(which, layers=1, audio_repeats=1, context_layers=1)
     if net.quantised:

@@ -95,3 +95,12 @@ def test_cues_come_in_any_order() -> None:
 
 def test_the_temperature_grows_and_ends() -> None:
     assert [stage_temperature(5, epoch) for epoch in (0, 1, 4, 999)] == [5, 10, 25, 2000]
+
+
+def test_blocks_in_parts_are_blocks_together(monkeypatch) -> None:
+    net, given = network(), cues(2, 12000)
+    with torch.no_grad():
+        parts = net(*given)
+        monkeypatch.setattr("models.limuse.blocks.TOGETHER", 10**9)
+        assert torch.allclose(net(*given), parts, atol=1e-5)
+    assert torch.allclose(net(*given).detach(), parts, atol=1e-5)  # with gradients
