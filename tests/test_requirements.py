@@ -18,7 +18,7 @@ FILES = ("requirements.txt", "requirements-eval.txt", "requirements-synthetic.tx
 TRIED = ROOT / "requirements-tried.txt"
 # What an optional file's packages may be imported by; the first file's, by everything.
 OPTIONAL = {
-    "requirements-eval.txt": ("evaluate", "evaluation", "pretrained", "tests", "data.pitch"),
+    "requirements-eval.txt": ("evaluate", "evaluation", "pretrained", "tests", "data.pitch", "models.limuse.graph"),
     "requirements-synthetic.txt": ("data.prepare.espeak", "tests"),
     "requirements-rooms.txt": ("data.prepare.microphones", "tests"),
 }
