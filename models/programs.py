@@ -215,12 +215,13 @@ class TokenCodec:
 
 
 def token_facts(tokenizer: Tokenizer) -> dict[str, Any]:
-    """What is noted of tokens beside them."""
+    """What is noted of tokens beside them, with what a tokenizer has to say of itself by ``facts``."""
     return {
         "sample_rate": tokenizer.sample_rate,
         "hop_length": tokenizer.hop_length,
         "codebooks": list(tokenizer.codebook_names),
         "vocab_size": tokenizer.vocab_size,
+        **(tokenizer.facts() if hasattr(tokenizer, "facts") else {}),
     }
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from transformers import WavLMConfig, WavLMModel
 from transformers.utils import logging as transformers_logging
 
+from models.wavlm_original import load_original
 from modules.frames import FrameGrid, length_mask
 from modules.frozen import Frozen
 from modules.frozen_linear import FrozenLinear, FrozenNorm
@@ -33,10 +34,12 @@ class WavLM(Frozen):
     Layers above the highest one asked for are neither loaded nor computed, and only the layers asked for are kept.
 
     Args:
-        source: folder in the Hugging Face format, or a name on the hub such as ``microsoft/wavlm-large``.
+        source: folder in the Hugging Face format, a name on the hub such as ``microsoft/wavlm-large``, or the original
+            file, see ``models.wavlm_original``.
         layers: indices into transformers' ``hidden_states``: 0 is the input of the first layer, ``l`` the output of
             the l-th. In a model with pre-norm layers, as WavLM-Large, only the last index (24 there) has the final
             LayerNorm: it is ``last_hidden_state``.
+        final_norm: False: that one, too, is the output of its layer as it is.
         normalize: bring every utterance to zero mean and unit variance first, as WavLM-Large expects.
         compiled: let torch.compile make the transformer's code, which takes minutes for each of the first eight
             lengths of input (and a C++ compiler), for the GPU's sake: on a CPU it is slower than without.
@@ -49,15 +52,24 @@ class WavLM(Frozen):
     sample_rate = 16000
 
     def __init__(
-        self, source: str | os.PathLike, *, layers: Sequence[int], normalize: bool = True, compiled: bool = False
+        self,
+        source: str | os.PathLike,
+        *,
+        layers: Sequence[int],
+        normalize: bool = True,
+        final_norm: bool = True,
+        compiled: bool = False,
     ):
         super().__init__()
         self.layers = distinct_layers(layers)
         self.normalize = normalize
         self.compiled = compiled
-        self.model, total = load_transformer(
-            source, highest=max(self.layers), kind="WavLM", config_class=WavLMConfig, model_class=WavLMModel
-        )
+        if os.path.isfile(source) or os.fspath(source).endswith(".pt"):
+            self.model, total = load_original(source, highest=max(self.layers))
+        else:
+            self.model, total = load_transformer(
+                source, highest=max(self.layers), kind="WavLM", config_class=WavLMConfig, model_class=WavLMModel
+            )
         config = self.model.config
         self.dim: int = config.hidden_size
         self.grid = frame_grid(config)
@@ -68,7 +80,7 @@ class WavLM(Frozen):
         self._project = FrozenLinear(self.model.feature_projection.projection)
         self._project_norm = FrozenNorm(self.model.feature_projection.layer_norm)
         self._layers = [_Layer(layer, stable=config.do_stable_layer_norm) for layer in self.model.encoder.layers]
-        self._has_final_norm = config.do_stable_layer_norm and max(self.layers) == total
+        self._has_final_norm = final_norm and config.do_stable_layer_norm and max(self.layers) == total
         # A group norm over time mixes the padding into every frame: such models cannot be batched with padding.
         self._padding_is_exact = config.feat_extract_norm == "layer"
         self.freeze()
