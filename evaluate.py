@@ -35,6 +35,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="folder with mix_clean.scp, s1.scp, aux_s1.scp, and s2.scp if any; or a list of targets alone",
     )
     add("--output", metavar="DIR", help="folder of the extracted files; with --compare, where the comparison is kept")
+    add(
+        "--pairs",
+        metavar="GOLD",
+        help="which member of each pair a unit language model prefers: a gold.csv as ZeroSpeech 2021 has them, or its "
+        "folder; with -config and -ckpt its files (of -scp, or beside it) are scored first, into --output",
+    )
     add("--compare", nargs="+", metavar="DIR", help="compare evaluated folders with the first of them, file by file")
     add(
         "--each",
@@ -74,8 +80,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     refuse_empty(parser, args)
     if args.compare and len(args.compare) < 2:
         parser.error("--compare needs two folders or more")
-    if not args.compare and not (args.scp_dir and args.output):
-        parser.error("give -scp and --output, or --compare")
+    if args.pairs and not args.output:
+        parser.error("--pairs needs --output, where scores.jsonl is or will be")
+    if not args.compare and not args.pairs and not (args.scp_dir and args.output):
+        parser.error("give -scp and --output, or --pairs, or --compare")
     if args.each and not args.config_path:
         parser.error("--each needs -config, the recipe whose key it changes")
     if args.each and (args.shard != "1/1" or args.compare):
@@ -95,7 +103,8 @@ def main(argv: list[str] | None = None) -> int:
 
     setup_console()
     with report_errors(args.debug) as outcome:
-        work = compare_all if args.compare else evaluate_each if args.each else evaluate_all
+        named = {"compare": compare_all, "pairs": compare_pairs, "each": evaluate_each}
+        work = next((work for name, work in named.items() if getattr(args, name)), evaluate_all)
         outcome.status = work(args)
     return outcome.status
 
@@ -267,7 +276,6 @@ def evaluate_each(args: argparse.Namespace) -> int:
     """Resynthesise and evaluate with each value of a key, and put all into one table; the largest exit status."""
     import json
 
-    import inference
     from evaluation.sweep import markdown, parse_each, put_together
     from utils.files import write_json, write_text
 
@@ -277,11 +285,7 @@ def evaluate_each(args: argparse.Namespace) -> int:
         log.info("%s=%s", key, value)
         changed = [*args.override, f"{key}={value}"]
         folder = output / f"{key}={value}"
-        command = ["--resynthesise", args.scp_dir, "-config", args.config_path, "--output", str(folder)]
-        command += ["-gpus", *args.gpus, *(["-proc", str(args.proc)] if args.proc else [])]
-        command += ["-ckpt", args.ckpt_path] if args.ckpt_path else []
-        command += [text for override in changed for text in ("--override", override)]
-        if (failed := inference.main(command)) > 1:
+        if (failed := infer(args, "--resynthesise", args.scp_dir, folder, changed)) > 1:
             return failed
         own = argparse.Namespace(**{**vars(args), "output": str(folder), "override": changed})
         status = max(status, failed, evaluate_all(own))
@@ -291,6 +295,41 @@ def evaluate_each(args: argparse.Namespace) -> int:
     write_text(output / "table.md", markdown(found))
     print(markdown(found))
     return status
+
+
+def infer(args: argparse.Namespace, job: str, what: str, output: Path, override: Sequence[str]) -> int:
+    """Run a job of inference.py with what this program was given; returns its exit status."""
+    import inference
+
+    command = [job, str(what), "-config", args.config_path, "--output", str(output), "-gpus", *args.gpus]
+    command += ["-proc", str(args.proc)] if args.proc else []
+    command += ["-ckpt", args.ckpt_path] if args.ckpt_path else []
+    return inference.main([*command, *(text for pair in override for text in ("--override", pair))])
+
+
+def compare_pairs(args: argparse.Namespace) -> int:
+    """Score the members of pairs, where a recipe says how, and compare them; the exit status is 1 if one is missing."""
+    from data.scp import write_scp
+    from evaluation.pairs import compare, find_files, gold_file, markdown, read_pairs, read_scores
+    from utils.errors import first_few
+    from utils.files import write_json, write_text
+
+    output, pairs, status = Path(args.output), read_pairs(args.pairs), 0
+    if args.config_path:
+        files = find_files(pairs, args.scp_dir or gold_file(args.pairs).parent)
+        if not files:
+            raise FileNotFoundError(f"no member of {args.pairs} is there as .npy or audio: -scp FOLDER says where")
+        output.mkdir(parents=True, exist_ok=True)
+        write_scp(output / "pairs.scp", files)
+        if (status := infer(args, "--score", output / "pairs.scp", output, args.override)) > 1:
+            return status
+    found = compare(pairs, read_scores(output / "scores.jsonl"))
+    write_json(output / "pairs.json", found)
+    write_text(output / "pairs.md", markdown(found))
+    print(markdown(found))
+    if found["missing"]:
+        log.error("%d members have no score: %s", len(found["missing"]), first_few(found["missing"], 20))
+    return 1 if found["missing"] else status
 
 
 def compare_all(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import soundfile as sf
@@ -58,9 +59,16 @@ def header(path: str | os.PathLike) -> Header:
         return Header(file.samples, file.samplerate, file.channels)
 
 
-def num_samples(path: str | os.PathLike, *, sample_rate: int = SAMPLE_RATE) -> int:
-    """Length of an audio file in samples at ``sample_rate``, from its header alone. Raises as ``header``."""
+def num_samples(path: str | os.PathLike, *, sample_rate: int = SAMPLE_RATE, nearest: bool = False) -> int:
+    """Length of an audio file in samples at ``sample_rate``, from its header alone. Raises as ``header``.
+
+    Args:
+        nearest: the whole number next to its duration, the even one of two, and at least 1; else what resampling gives,
+            which is rounded up.
+    """
     found = header(path)
+    if nearest:
+        return max(1, round(Fraction(found.samples * sample_rate, found.sample_rate)))
     return resampled_length(found.samples, found.sample_rate, sample_rate)
 
 

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from data.token_corpus import TokenCorpus, shared_provenance
-from data.utterances import place
+from data.utterances import place_in_series
 from utils.errors import first_few
 
 log = logging.getLogger(__name__)
@@ -104,11 +104,7 @@ class UnitCodes(Dataset):
         return self.items
 
     def __getitem__(self, key: tuple[int, int] | int) -> dict[str, Any]:
-        count = len(self.pairs)
-        if isinstance(key, tuple):
-            through = key[0] * self.items + key[1]
-            key = (through // count, through % count)
-        chosen, _ = place(key, count, seed=self.seed)
+        chosen, _ = place_in_series(key, len(self.pairs), items=self.items, seed=self.seed)
         i, j = self.pairs[chosen]
         symbols, is_target = self.interleave(self.units[i], self.codes[j])
         frames = int(self.codes.offsets[j + 1] - self.codes.offsets[j])

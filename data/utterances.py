@@ -63,6 +63,16 @@ def place(key: tuple[int, int] | int, count: int, *, seed: int) -> tuple[int, np
     return int(_order(count, seed, epoch)[index]), np.random.default_rng([seed, *key])
 
 
+def place_in_series(
+    key: tuple[int, int] | int, count: int, *, items: int, seed: int
+) -> tuple[int, np.random.Generator]:
+    """``place``, where an epoch has so many items of an endless series of permutations of all things."""
+    if isinstance(key, tuple):
+        through = key[0] * items + key[1]
+        key = (through // count, through % count)
+    return place(key, count, seed=seed)
+
+
 @functools.lru_cache(maxsize=4)
 def _order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)

@@ -1,146 +1,100 @@
-"""The bitrate of a folder of units: the entropy of all of them together, repeats removed, times how many a second.
-
-    python -m evaluation.bitrate FOLDER [--utterances LIST]
-
-Visser and Kamper (arXiv 2505.23494). A unit that lasts is one unit, so units without their durations are counted.
-"""
+"""How many bits a second the units of a folder need, repeats removed: the entropy of their distribution, times how many
+there are, over the seconds."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
+import os
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from data import arrays
-from data.lengths import measure
-from data.scp import output_paths, read_scp
+from data import arrays, lengths
+from data.scp import AUDIO_SUFFIXES
+from data.token_corpus import TOKENS_RECORD
+from data.utterances import read_utterances
 from utils.errors import first_few, report_errors
 
-RECORD = "tokens.json"
-FRAME_RATE = 50.0  # units a second, where no record beside them says another
-
-log = logging.getLogger(__name__)
+FRAME_RATE = 50.0  # of units whose folder has no record
 
 
-@dataclass(frozen=True)
-class Bitrate:
-    """What a set of units says of its speech.
-
-    Attributes:
-        files: how many.
-        units: how many, where repeats within a file are one.
-        seconds: of speech.
-        units_per_second: the ratio of the two.
-        entropy_bits: of the distribution of the units of all files together.
-        bitrate: bits a second.
-    """
-
-    files: int
-    units: int
-    seconds: float
-    units_per_second: float
-    entropy_bits: float
-    bitrate: float
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.bitrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, help="of NAME.npy, frame-aligned units, in any depth")
-    parser.add_argument(
-        "--utterances", type=Path, help="list `name path` of the audio: only these, and the seconds of their audio"
-    )
-    args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with report_errors() as outcome:
-        print(json.dumps(asdict(bitrate(args.folder, utterances=args.utterances))))
-    return outcome.status
-
-
-def bitrate(folder: Path, *, utterances: Path | None = None) -> Bitrate:
-    """Measure a folder of units.
+def bitrate(folder: str | os.PathLike, *, utterances: str | os.PathLike | None = None) -> dict[str, Any]:
+    """Bits a second of a folder of units.
 
     Args:
-        folder: of ``NAME.npy``, integers [N, 1] or [N], one a frame; hidden folders in it are left out.
-        utterances: list of audio; the units of its names are measured, over the seconds of the audio. None: all units,
-            over the seconds of their frames, at the rate that ``tokens.json`` in the folder says, else 50 a second.
+        folder: of NAME.npy, [N] or [N, 1]; of all folders below it too.
+        utterances: list of the recordings that the units are of; None: the seconds are those of the frames.
+
+    Returns:
+        ``files``, ``units`` (repeats removed), ``seconds``, ``units_per_second``, ``entropy_bits``, ``bitrate``.
 
     Raises:
-        FileNotFoundError: there is no such folder or list, or no units of a name in the list.
-        ValueError: there are no units; a file holds something else; or audio cannot be read.
+        FileNotFoundError, ValueError: there are no units, a file of them is broken, or a recording is missing.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder of units: {folder}")
-    found = [
-        p for p in sorted(folder.rglob("*.npy")) if not any(x.startswith(".") for x in p.relative_to(folder).parts)
-    ]
-    if utterances is None:
-        files, seconds = found, None
-    else:
-        files, seconds = _listed(folder, utterances)
-        if surplus := set(found) - set(files):
-            log.info("%d files of units are not in %s: %s", len(surplus), utterances, first_few(sorted(surplus)))
+    files = {str(path.relative_to(folder).with_suffix("")): path for path in sorted(folder.rglob("*.npy"))}
     if not files:
         raise ValueError(f"{folder} holds no .npy files of units")
-    counts: Counter[int] = Counter()
-    frames = 0
-    for path in files:
-        units = _read(path)
+    counts, frames = np.zeros(0, dtype=np.int64), 0
+    for path in files.values():
+        array = arrays.read_tokens(path)
+        if array.ndim > 2 or array.ndim == 2 and array.shape[1] != 1 or not array.size or array.min() < 0:
+            raise ValueError(f"{path} holds an array {list(array.shape)}; units are [N] or [N, 1], N and they above 0")
+        units = array.reshape(-1).astype(np.int64)
         frames += len(units)
-        kept = units[np.r_[True, units[1:] != units[:-1]]]
-        counts.update(dict(zip(*(x.tolist() for x in np.unique(kept, return_counts=True)), strict=True)))
-    seconds = frames / _frame_rate(folder) if seconds is None else seconds
-    total = counts.total()
-    shares = np.array(sorted(counts.values())) / total
-    entropy = float(-(shares * np.log2(shares)).sum()) + 0.0  # of one unit alone 0, not -0
-    rate = total / seconds
-    return Bitrate(len(files), total, seconds, rate, entropy, entropy * rate)
+        found = np.bincount(units[np.r_[True, units[1:] != units[:-1]]], minlength=len(counts))
+        found[: len(counts)] += counts
+        counts = found
+    seconds = frames / frame_rate(folder) if utterances is None else _seconds(files, utterances)
+    shares = counts[counts > 0] / counts.sum()
+    entropy = float(-(shares * np.log2(shares)).sum()) + 0.0
+    rate = int(counts.sum()) / seconds
+    return {
+        "files": len(files), "units": int(counts.sum()), "seconds": seconds, "units_per_second": rate,
+        "entropy_bits": entropy, "bitrate": entropy * rate,
+    }  # fmt: skip
 
 
-def _listed(folder: Path, utterances: Path) -> tuple[list[Path], float]:
-    """The files of units of a list's names, and the seconds of its audio."""
-    audio = read_scp(utterances)
-    files = list(output_paths(folder, audio, ".npy").values())
-    if missing := [path for path in files if not path.is_file()]:
-        raise FileNotFoundError(f"{len(missing)} of {len(files)} names of {utterances} have no units: "
-                                f"{first_few(missing)}")  # fmt: skip
-    lengths, problems = measure(audio.values())
-    if problems:
-        raise ValueError(f"audio of {utterances} cannot be read: {first_few(problems.values())}")
-    return files, sum(lengths[str(path)].samples / lengths[str(path)].sample_rate for path in audio.values())
-
-
-def _read(path: Path) -> np.ndarray:
-    array = arrays.read_tokens(path)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1 or not len(array):
-        raise ValueError(f"{path} holds an array {list(array.shape)}; units are [N] or [N, 1], N above 0")
-    if array.min() < 0:
-        raise ValueError(f"{path} holds the unit {array.min()}; units are 0 or above")
-    return array
-
-
-def _frame_rate(folder: Path) -> float:
-    path = folder / RECORD
+def frame_rate(folder: Path) -> float:
+    """Frames a second, as the record of a folder says."""
+    path = folder / TOKENS_RECORD
     if not path.is_file():
         return FRAME_RATE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        rate = record["sample_rate"] / record["hop_length"]
-    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
-        raise ValueError(f"{path} does not tell sample_rate and hop_length ({error!r})") from error
-    if not rate > 0:
-        raise ValueError(f"{path} tells sample_rate {record['sample_rate']} and hop_length {record['hop_length']}")
-    return rate
+    record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record["sample_rate"] / record["hop_length"]
+
+
+def _seconds(files: Mapping[str, Path], utterances: str | os.PathLike) -> float:
+    paths = {_stem(name): path for name, path in read_utterances(utterances).items()}
+    if missing := [name for name in files if name not in paths]:
+        raise ValueError(f"{utterances} has no recordings of {first_few(missing)}")
+    found, broken = lengths.measure([paths[name] for name in files])
+    if broken:
+        raise ValueError(first_few(broken.values()))
+    return sum(one.samples / one.sample_rate for one in (found[str(paths[name])] for name in files))
+
+
+def _stem(name: str) -> str:
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in AUDIO_SUFFIXES else name
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", help="of units, NAME.npy, as inference.py --tokenize makes them")
+    parser.add_argument("--utterances", metavar="LIST", help="recordings that they are of; else seconds of the frames")
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    args = parser.parse_args(argv)
+    with report_errors(args.debug) as outcome:
+        print(json.dumps(bitrate(args.folder, utterances=args.utterances)))
+        outcome.status = 0
+    return outcome.status
 
 
 if __name__ == "__main__":

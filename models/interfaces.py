@@ -30,6 +30,8 @@ class Role:
             ``.wav``, with a folder before it if they go into one, ``tokens/.npy``; of a row, the file.
         sample_rate: Hz of audio; of arrays and tokens, rows a second.
         channels: of audio; None: as many as the file has.
+        nearest: audio of another rate is as long as the whole number of samples next to its duration, and not, as
+            resampling gives it, rounded up.
         optional: an input may be missing; a result is kept only where it is asked for.
     """
 
@@ -38,6 +40,7 @@ class Role:
     sample_rate: float | None = None
     channels: int | None = 1
     optional: bool = False
+    nearest: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

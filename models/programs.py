@@ -164,18 +164,19 @@ class Resynthesise(SystemProgram):
     Args:
         tokenizer, vocoder: any that fit together; one codec may be both.
         batch_seconds: of short files that are computed together.
+        nearest: see ``models.interfaces.Role``, for files of another rate.
 
     Raises:
         ValueError: they do not fit together.
     """
 
-    def __init__(self, *, tokenizer: Tokenizer, vocoder: Vocoder, batch_seconds: float = 24.0):
+    def __init__(self, *, tokenizer: Tokenizer, vocoder: Vocoder, batch_seconds: float = 24.0, nearest: bool = False):
         require_same_format(tokenizer, vocoder)
         super().__init__({"tokenizer": tokenizer, "vocoder": vocoder}, batch_seconds=batch_seconds)
         self.tokenizer = tokenizer
         self.vocoder = vocoder
         rate = tokenizer.sample_rate
-        self.inputs = {"audio": Role("audio", "s1.scp", sample_rate=rate)}
+        self.inputs = {"audio": Role("audio", "s1.scp", sample_rate=rate, nearest=nearest)}
         self.results = {
             "tokens": Role("tokens", "tokens/.npy", sample_rate=rate / tokenizer.hop_length, optional=True),
             "audio": Role("audio", ".wav", sample_rate=vocoder.sample_rate),
@@ -215,13 +216,13 @@ class TokenCodec:
 
 
 def token_facts(tokenizer: Tokenizer) -> dict[str, Any]:
-    """What is noted of tokens beside them, with what a tokenizer has to say of itself by ``facts``."""
+    """What is noted of tokens beside them, with what a tokenizer says of itself, if it has ``facts``."""
     return {
         "sample_rate": tokenizer.sample_rate,
         "hop_length": tokenizer.hop_length,
         "codebooks": list(tokenizer.codebook_names),
         "vocab_size": tokenizer.vocab_size,
-        **(tokenizer.facts() if hasattr(tokenizer, "facts") else {}),
+        **getattr(tokenizer, "facts", {}),
     }
 
 

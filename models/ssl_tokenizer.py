@@ -113,7 +113,7 @@ def encode_files(
     device = next(tokenizer.buffers()).device
 
     def read() -> Iterator[tuple[torch.Tensor, list[Piece]]]:
-        for together in _fitting(pieces, samples=tokenizer.grid.samples(cutting.window)):
+        for together in fitting(pieces, samples=tokenizer.grid.samples(cutting.window)):
             wav = torch.zeros(len(together), max(cut.length for cut in together))
             for row, cut in zip(wav, together, strict=True):
                 heard = torch.as_tensor(recordings[cut.signal].read(cut.start, cut.length))
@@ -132,7 +132,7 @@ def encode_files(
     return [torch.cat(parts) for parts in made]
 
 
-def _fitting(pieces: Sequence[Piece], *, samples: int) -> Iterator[list[Piece]]:
+def fitting(pieces: Sequence[Piece], *, samples: int) -> Iterator[list[Piece]]:
     """Neighbours whose padded batch holds no more than ``samples``, or one that is longer."""
     together: list[Piece] = []
     for piece in pieces:

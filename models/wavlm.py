@@ -34,13 +34,13 @@ class WavLM(Frozen):
     Layers above the highest one asked for are neither loaded nor computed, and only the layers asked for are kept.
 
     Args:
-        source: folder in the Hugging Face format, a name on the hub such as ``microsoft/wavlm-large``, or the original
-            file, see ``models.wavlm_original``.
+        source: folder in the Hugging Face format, a name on the hub such as ``microsoft/wavlm-large``, or an original
+            file, ``WavLM-Large.pt``.
         layers: indices into transformers' ``hidden_states``: 0 is the input of the first layer, ``l`` the output of
             the l-th. In a model with pre-norm layers, as WavLM-Large, only the last index (24 there) has the final
             LayerNorm: it is ``last_hidden_state``.
-        final_norm: False: that one, too, is the output of its layer as it is.
         normalize: bring every utterance to zero mean and unit variance first, as WavLM-Large expects.
+        final_norm: the last index is ``last_hidden_state``; else it too is what the layer gives, without that norm.
         compiled: let torch.compile make the transformer's code, which takes minutes for each of the first eight
             lengths of input (and a C++ compiler), for the GPU's sake: on a CPU it is slower than without.
 
@@ -64,7 +64,7 @@ class WavLM(Frozen):
         self.layers = distinct_layers(layers)
         self.normalize = normalize
         self.compiled = compiled
-        if os.path.isfile(source) or os.fspath(source).endswith(".pt"):
+        if os.path.isfile(source):
             self.model, total = load_original(source, highest=max(self.layers))
         else:
             self.model, total = load_transformer(

@@ -89,6 +89,10 @@ class RotaryDecoder(nn.Module):
             x = layer(x, rotation)
         return self.output(self.norm(x if where is None else x[where])).float()
 
+    def stepping(self) -> Memory:
+        """It, with a memory of what it was fed."""
+        return Memory(self)
+
     def rotation(self, positions: Tensor) -> Tensor:
         """Cosines and sines of positions [...]: [2, ..., head_dim / 2], float32 in every precision."""
         exponents = torch.arange(0, self.head_dim, 2, device=positions.device, dtype=torch.float32) / self.head_dim

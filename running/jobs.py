@@ -167,28 +167,44 @@ def require_no_input_is_output(jobs: Sequence[Job], inputs: Mapping[str, Role]) 
         raise ValueError(f"a result would overwrite what it is made of: {clashes[0]}{more}; choose another output")
 
 
+def first_input(job: Job, inputs: Mapping[str, Role]) -> str | None:
+    """The file or text of the first input that a job has, in the order of the program's."""
+    return next((job.inputs[role] for role in inputs if role in job.inputs), None)
+
+
 def measure(
-    jobs: Sequence[Job], role: str, spec: Role, *, known: Mapping[str, Sequence[int]]
+    jobs: Sequence[Job], inputs: Mapping[str, Role], *, known: Mapping[str, Sequence[int]]
 ) -> tuple[dict[str, float], dict[str, str], dict[str, Sequence[int]]]:
-    """Seconds of an input of every job, by the job's name; the reasons of those that cannot be read; and what to keep.
+    """Seconds of the first input of every job, by the job's name; the reasons of those that cannot be read; and what to
+    keep.
 
     Args:
-        role, spec: of the input.
+        inputs: of the program; the first of them that a job has counts.
         known: file -> what an earlier call said to keep: files that have not changed since are not opened again.
     """
-    paths = {job.name: job.inputs[role] for job in jobs}
-    if spec.kind == "audio":
-        found, broken = lengths.measure(paths.values(), known=known)
-        rate = round(spec.sample_rate)
-        seconds = {name: found[path].at(rate) / rate for name, path in paths.items() if path in found}
-        return seconds, {name: broken[path] for name, path in paths.items() if path in broken}, found
-    seconds, broken = {}, {}
-    for name, path in paths.items():
+    seconds: dict[str, float] = {}
+    broken: dict[str, str] = {}
+    firsts = {job.name: next((spec for role, spec in inputs.items() if role in job.inputs), None) for job in jobs}
+    paths = {job.name: first_input(job, inputs) for job in jobs}
+    audible = [paths[name] for name, spec in firsts.items() if spec is not None and spec.kind == "audio"]
+    found, unreadable = lengths.measure(audible, known=known)
+    for job in jobs:
+        path, spec = paths[job.name], firsts[job.name]
+        if spec is None:
+            broken[job.name] = f"none of {', '.join(spec.file for spec in inputs.values())} has it"
+            continue
+        if spec.kind == "audio":
+            rate = round(spec.sample_rate)
+            if path in found:
+                seconds[job.name] = found[path].at(rate) / rate
+            else:
+                broken[job.name] = unreadable[path]
+            continue
         try:
-            seconds[name] = 0.0 if spec.kind == "text" else arrays.rows(path) / (spec.sample_rate or 1.0)
+            seconds[job.name] = 0.0 if spec.kind == "text" else arrays.rows(path) / (spec.sample_rate or 1.0)
         except (ValueError, OSError) as error:
-            broken[name] = str(error)
-    return seconds, broken, {}
+            broken[job.name] = str(error)
+    return seconds, broken, found
 
 
 def groups(

@@ -151,16 +151,24 @@ class RunRecord:
             if now != content:
                 write_json(self.path, content)
 
-    def add(self, job: Job, *, length: Sequence[int] | None = None, row: Mapping[str, Any] | None = None) -> None:
+    def add(
+        self,
+        job: Job,
+        *,
+        file: str | None = None,
+        length: Sequence[int] | None = None,
+        row: Mapping[str, Any] | None = None,
+    ) -> None:
         """A job is done: its files have their names.
 
         Args:
-            length: what is to be kept of its first input.
+            file: its first input, ...
+            length: ... and what is to be kept of it.
             row: the result, where it is no file.
         """
         line: dict[str, Any] = {"name": job.name, "by": self.by}
         if length is not None:
-            line |= {"file": next(iter(job.inputs.values())), "length": list(length)}
+            line |= {"file": file, "length": list(length)}
         if row is not None:
             line["row"] = dict(row)
         self.lines[job.name] = line

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from data.writing import require_writable_form
 from models.interfaces import RECORD, TOKENS_RECORD, Program
 from models.load import keys_of, load_program
-from running.jobs import Group, Job, groups, list_jobs, measure, one_job, require_no_input_is_output
+from running.jobs import Group, Job, first_input, groups, list_jobs, measure, one_job, require_no_input_is_output
 from running.record import RunRecord, read_record
 from running.shard import WHOLE, Shard
 from running.work import Outcome, Setup, settle, start, worker
@@ -183,8 +183,7 @@ def _run(
     record: RunRecord | None,
 ) -> int:
     done_before = {job.name for job in jobs if record and not options.overwrite and record.is_done(job)}
-    role, spec = next(iter(program.inputs.items()))
-    durations, broken, lengths = measure(jobs, role, spec, known=record.lengths() if record else {})
+    durations, broken, lengths = measure(jobs, program.inputs, known=record.lengths() if record else {})
     todo = groups(
         [job for job in jobs if job.name in durations],
         durations,
@@ -218,7 +217,8 @@ def _run(
             for name in sorted(names - outcome.failed.keys()):
                 if record:
                     job = by_name[name]
-                    record.add(job, length=lengths.get(job.inputs[role]), row=outcome.rows.get(name))
+                    file = first_input(job, program.inputs)
+                    record.add(job, file=file, length=lengths.get(file), row=outcome.rows.get(name))
     made = wanted - failed.keys()
     if made:
         took, audio_seconds = time.perf_counter() - since, sum(durations[name] for name in made)

@@ -167,12 +167,12 @@ def _read(role: Role, path: str) -> Recording | np.ndarray | str:
     if role.kind == "array":
         return arrays.read(path)
     settings = {"sample_rate": round(role.sample_rate), "channels": role.channels}
-    samples = audio.num_samples(path, sample_rate=settings["sample_rate"])
+    samples = audio.num_samples(path, sample_rate=settings["sample_rate"], nearest=role.nearest)
     if not samples:
         raise ValueError(f"{path} holds no samples")
 
     def read(start: int, length: int) -> np.ndarray:
-        return audio.read(path, start=start, length=length, **settings)
+        return audio.read(path, start=start, length=min(length, samples - start), **settings)
 
     return Recording(read, samples)
 

@@ -319,7 +319,8 @@ def test_the_keys_files_and_links_in_the_text_exist(page: str) -> None:
     for path in re.findall(r"`((?:config|data|docs|models|pretrained|utils|tests)/[\w/.]+)`", text):
         assert (ROOT / path).exists(), path
     for module in re.findall(r"`python -m ([\w.]+)|`((?:data|benchmarks)\.[\w.]+)`", text):
-        assert (ROOT / f"{''.join(module).replace('.', '/')}.py").exists(), module
+        place = ROOT / "".join(module).replace(".", "/")
+        assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), module
 
 
 def test_the_readme_leads() -> None:

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.dpslm.acoustic_files import NETWORK, TOKEN_KEYS, AcousticFile, read_acoustic
+from models.dpslm.acoustic_files import TOKEN_KEYS, AcousticFile, read_acoustic
 from models.dpslm.acoustic_network import AcousticNetwork
+from models.dpslm.language_files import NETWORK
+from models.dpslm.repeats import collapsed
 from models.dpslm.sequence import Interleaving
 from models.dpslm.speaking import Rules, Said, Utterance, speak
 from models.dpslm.vocabulary import Vocabulary
@@ -161,19 +163,13 @@ class AcousticModel(Frozen):
                              f"{len(prompts)}")  # fmt: skip
         given = {"temperature": temperature, "top_p": top_p}
         rules = dataclasses.replace(self.rules, **{key: x for key, x in given.items() if x is not None})
-        said = [Utterance(self._collapsed(u), self._prompt(prompt)) for u, prompt in zip(units, prompts, strict=True)]
+        said = [
+            Utterance(collapsed(u, self.num_clusters).tolist(), self._prompt(prompt))
+            for u, prompt in zip(units, prompts, strict=True)
+        ]
         with torch.no_grad(), autocast(self.vocabulary.ids.device, self.precision):
             speak(self.network.stepping(), self.vocabulary, said, seeds=[int(seed) for seed in seeds], rules=rules)
         return said
-
-    def _collapsed(self, units: Tensor) -> list[int]:
-        units = torch.as_tensor(units).cpu()
-        if units.ndim != 1 or not len(units) or units.is_floating_point() or units.dtype == torch.bool:
-            raise ValueError(f"units must be whole numbers [U], one or more, got {units.dtype} {list(units.shape)}")
-        if not 0 <= int(units.min()) <= int(units.max()) < self.num_clusters:
-            raise ValueError(f"units must be in [0, {self.num_clusters}), they are {int(units.min())} to "
-                             f"{int(units.max())}")  # fmt: skip
-        return torch.unique_consecutive(units.long()).tolist()
 
     def _prompt(self, prompt: tuple[Tensor, Tensor] | None) -> Said:
         if prompt is None:

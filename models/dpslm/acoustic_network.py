@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.dpslm.vocabulary import SPECIAL
-from modules.rotary_decoder import Memory, RotaryDecoder
+from modules.rotary_decoder import RotaryDecoder
 
 
 class AcousticNetwork(RotaryDecoder):
@@ -33,7 +33,3 @@ class AcousticNetwork(RotaryDecoder):
             num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, d_ffn=d_ffn, rope_theta=rope_theta,
             output_bias=True,
         )  # fmt: skip
-
-    def stepping(self) -> Memory:
-        """It, with a memory of what it was fed."""
-        return Memory(self)

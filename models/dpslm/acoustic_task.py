@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.dpslm.acoustic_files import NETWORK, TOKEN_KEYS, newer_layout, read_acoustic, write_acoustic
+from models.dpslm.acoustic_files import KIND, TOKEN_KEYS, AcousticFile, newer_layout, read_acoustic, write_acoustic
 from models.dpslm.acoustic_network import AcousticNetwork
+from models.dpslm.next_token import NextToken
 from models.dpslm.sequence import Interleaving
 from models.dpslm.vocabulary import Vocabulary
-from utils.task import Batch, Networks, Objective, Task
-
-log = logging.getLogger(__name__)
 
 
-class UnitsToCodes(Task):
-    """Cross-entropy over all targets of all sequences, in nats.
-
-    A batch holds ``symbols`` [B, S], ``is_target`` [B, S - 1], both padded at the right, and ``frames`` [B], the codes
-    of each (``data.unit_codes``). Validation tells ``loss``, nats a target, and ``loss_per_second``, nats a second of
-    speech, which can be compared between units of different rates.
+class UnitsToCodes(NextToken):
+    """Units and codes in one sequence, see ``models.dpslm.sequence``; frames are those of the codes.
 
     Args:
         network: what trains.
@@ -42,56 +34,34 @@ class UnitsToCodes(Task):
         optimizer: Callable[..., torch.optim.Optimizer],
         provenance: Mapping[str, Any] | None = None,
     ):
-        super().__init__()
-        self.network = network
-        self.make_optimizer = optimizer
-        self.provenance = dict(provenance or {})
-        self.code_rate = interleave.code_rate
-        self.sizes = {**network.sizes, **{key: getattr(interleave, key) for key in TOKEN_KEYS}}
+        sizes = {**network.sizes, **{key: getattr(interleave, key) for key in TOKEN_KEYS}}
+        super().__init__(
+            network=network, frame_rate=interleave.code_rate, optimizer=optimizer, sizes=sizes, kind=KIND,
+            provenance=provenance,
+        )  # fmt: skip
         self.vocabulary = Vocabulary(num_clusters=interleave.num_clusters, num_codes=interleave.num_codes)
 
-    def networks(self) -> dict[str, nn.Module]:
-        return {NETWORK: self.network}
+    def ids(self, symbols: Tensor) -> Tensor:
+        return self.vocabulary.ids[symbols]
+
+    def read(self, source: Path) -> AcousticFile:
+        return read_acoustic(source)
+
+    def newer_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return newer_layout(tensors)
 
     def settings(self) -> dict[str, Any]:
-        return {"tokens": self.vocabulary.to_list(), "acoustic": self.sizes, "provenance": self.provenance}
-
-    def initial_settings(self) -> dict[str, Any]:
-        return {"acoustic": self.sizes}
+        return {**super().settings(), "tokens": self.vocabulary.to_list()}
 
     def adopt_settings(self, settings: Mapping[str, Any], source: Path) -> None:
-        """Take over the map of tokens: a file's rows keep their meaning."""
+        """Take over the map of tokens too: a file's rows keep their meaning."""
         if "tokens" in settings:
             self.vocabulary.adopt_list(settings["tokens"], source)
             return
-        file = read_acoustic(source)
+        file = self.read(source)
         file.require_sizes(self.sizes)
         self.vocabulary.adopt(file.tokens, source)
-
-    def adopt(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Of a released file, in either layout, the network."""
-        for part in ("model_state.", "model."):
-            if found := {n.removeprefix(part): x for n, x in tensors.items() if n.startswith(part)}:
-                return {f"{NETWORK}.{name}": x for name, x in newer_layout(found).items()}
-        return tensors
-
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {NETWORK: self.make_optimizer(self.network.parameters())}
-
-    def objectives(self, batch: Batch, networks: Networks) -> Iterator[Objective]:
-        nats, count = self._nats(batch, networks[NETWORK])
-        yield Objective(NETWORK, nats, {"loss": (nats.detach(), count)}, count)
-
-    def evaluate(self, batch: Batch) -> dict[str, tuple[Tensor, int]]:
-        nats, count = self._nats(batch, self.network)
-        return {"loss": (nats, int(count)), "loss_per_second": (nats * self.code_rate, int(batch["frames"].sum()))}
 
     def export(self, folder: Path) -> list[Path]:
         """``ella_v.pt``, in the released layout."""
         return [write_acoustic(folder, self.sizes, self.vocabulary, self.network.state_dict())]
-
-    def _nats(self, batch: Batch, network: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
-        """The sum over all targets, and how many there are."""
-        ids, is_target = self.vocabulary.ids[batch["symbols"]], batch["is_target"]
-        logits = network(ids[:, :-1], is_target)  # of the targets alone: most of the work of long vocabularies
-        return F.cross_entropy(logits.float(), ids[:, 1:][is_target], reduction="sum"), is_target.sum()

@@ -250,3 +250,8 @@ def _released_name(name: str) -> str:
     for newer, older in (("original0", "weight_g"), ("original1", "weight_v")):
         name = name.replace(f"parametrizations.weight.{newer}", older)
     return ENCODER + name
+
+
+def load_wavtokenizer(*, path: str | os.PathLike | None, **settings: Any) -> WavTokenizer | None:
+    """The codec; None where no path is set. ``settings`` are its arguments."""
+    return None if path is None else WavTokenizer(path=path, **settings)

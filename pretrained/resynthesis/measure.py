@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pretrained.timbre import timbre
 from utils.commands import overrides, run
 
 METRICS = ("pitch", "stoi", "estoi", "pesq", "dnsmos")
 WAYS: Mapping[str, Mapping[str, object]] = {"kept": {}, "flat": {"f0_policy": "flat"}}  # of F0
 SOURCES = 12  # talkers whose speech is converted, to the voices of all
-CEPSTRA = slice(1, 20)  # coefficients of a timbre; the first of all is the level
-QUIET = 30.0  # dB below the loudest frame
 
 
 def measure(
@@ -162,15 +161,3 @@ def hear(path: Path) -> Heard:
     f0 = PitchTracker()(wav, what=str(path)).f0
     voiced = f0[f0 > 0].astype(np.float64)
     return Heard(timbre(wav), float(np.log2(voiced).mean()) if len(voiced) else float("nan"))
-
-
-def timbre(wav: np.ndarray) -> np.ndarray:
-    """Mean cepstral coefficients (of 40 mel bands, 25 ms every 10 ms) of the frames that are not quiet."""
-    import torch
-    from torchaudio.transforms import MFCC
-
-    sizes = {"n_fft": 400, "hop_length": 160, "n_mels": 40}
-    cepstra = MFCC(sample_rate=16000, n_mfcc=CEPSTRA.stop, melkwargs=sizes)(torch.from_numpy(np.float32(wav))).numpy()
-    frames = np.lib.stride_tricks.sliding_window_view(np.pad(wav, 200), 400)[::160][: cepstra.shape[1]]
-    level = 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-12)
-    return cepstra[CEPSTRA, level > level.max() - QUIET].mean(axis=1)

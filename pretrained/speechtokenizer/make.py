@@ -106,7 +106,7 @@ class ToyCodec(Making):
 
     def probe(self) -> None:
         """What the codebooks of the codec, and of the two that are compared, say of phonemes and talkers."""
-        from pretrained.speechtokenizer import probe
+        from pretrained import probe
         from utils.files import write_json
         from utils.recipe import Recipe
 

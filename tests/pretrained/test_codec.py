@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from pretrained import making
-from pretrained.speechtokenizer import make, probe
+from pretrained import making, probe
+from pretrained.speechtokenizer import make
 from pretrained.speechtokenizer.card import verdict
 from tests.codec import REFERENCE
 from tests.toy import ROOT, call, in_this_process

@@ -8,6 +8,7 @@ import soundfile as sf
 
 from pretrained import making
 from pretrained.resynthesis import make, measure
+from pretrained.timbre import timbre
 from tests.toy import call, in_this_process
 
 SMALL = {
@@ -76,6 +77,6 @@ def test_what_is_nearer_to_the_target_counts_by_source_talker() -> None:
 def test_a_timbre_does_not_follow_the_level() -> None:
     wav = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
     filtered = np.convolve(wav, [1, 0.9], "same").astype(np.float32)
-    own, other = measure.timbre(wav), measure.timbre(filtered)
-    np.testing.assert_allclose(measure.timbre(0.1 * wav), own, atol=0.5)
+    own, other = timbre(wav), timbre(filtered)
+    np.testing.assert_allclose(timbre(0.1 * wav), own, atol=0.5)
     assert np.linalg.norm(other - own) > 10

@@ -110,8 +110,8 @@ def test_lengths_that_are_known_need_no_file_to_be_opened(tmp_path, monkeypatch)
 
     sf.write(tmp_path / "m.wav", np.zeros(8000), 16000)
     jobs, role = jobs_of(tmp_path, 1), Role("audio", "a.scp", sample_rate=16000)
-    seconds, broken, kept = measure(jobs, "audio", role, known={})
+    seconds, broken, kept = measure(jobs, {"audio": role}, known={})
     assert seconds == {"utt0": 0.5} and not broken
     known = {path: list(length) for path, length in kept.items()}
     monkeypatch.setattr(audio, "header", None)
-    assert measure(jobs, "audio", role, known=known)[0] == {"utt0": 0.5}
+    assert measure(jobs, {"audio": role}, known=known)[0] == {"utt0": 0.5}

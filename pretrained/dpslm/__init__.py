@@ -1,0 +1,1 @@
+"""The toy of DP-SLM, and how it is made and measured."""
