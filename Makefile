@@ -8,10 +8,10 @@ INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 venv: .venv/done
 venv-eval: .venv/done-eval
 
-.venv/done: requirements.txt requirements-synthetic.txt
+.venv/done: requirements.txt requirements-synthetic.txt requirements-rooms.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
-	$(INSTALL) -r requirements.txt -r requirements-synthetic.txt
+	$(INSTALL) -r requirements.txt -r requirements-synthetic.txt -r requirements-rooms.txt
 	touch $@
 
 .venv/done-eval: .venv/done requirements-eval.txt

@@ -32,7 +32,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "-scp",
         "--scp_dir",
         metavar="DIR",
-        help="folder with mix_clean.scp, s1.scp, aux_s1.scp, and s2.scp if any; or a list of targets alone",
+        help="folder with mix_clean.scp, s1.scp, aux_s1.scp, and s2.scp if any; a list of targets alone; or a "
+        "ten-field list of mixtures before two microphones",
+    )
+    add(
+        "--data-root",
+        metavar="DIR",
+        help="what the paths of a ten-field list are relative to (default: as in the extraction, else its folder)",
     )
     add("--output", metavar="DIR", help="folder of the extracted files; with --compare, where the comparison is kept")
     add(
@@ -125,7 +131,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
     from utils.machine import available_cores
 
     output, shard = Path(args.output), Shard.parse(args.shard)
-    items, problems, missing_lists = read_items(args.scp_dir, output)
+    items, problems, missing_lists = read_items(args.scp_dir, output, data_root=args.data_root)
     items = [item for place, item in enumerate(items) if shard.has(place)]
     tokens = describe_tokens(args)
     settings = registry.Settings(

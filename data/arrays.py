@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import io
+import math
 import os
 
 import numpy as np
+
+_SMALL = 1 << 20  # bytes
 
 
 def rows(path: str | os.PathLike) -> int:
@@ -19,7 +24,9 @@ def read(path: str | os.PathLike) -> np.ndarray:
         FileNotFoundError: there is no such file.
         ValueError: it is no .npy file, is cut off, holds objects, has no axis, or values that are not finite.
     """
-    array = np.array(_open(path))
+    array = _small(path)
+    if array is None:
+        array = np.array(_open(path))
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{path} holds values that are not finite (NaN or infinite)")
     return array
@@ -31,6 +38,40 @@ def read_tokens(path: str | os.PathLike) -> np.ndarray:
     if array.dtype.kind not in "iu":
         raise ValueError(f"{path} holds {array.dtype} values; tokens are integers")
     return array
+
+
+def _small(path: str | os.PathLike) -> np.ndarray | None:
+    """An array of the usual form, by reading its file once: folders hold a hundred thousand of them.
+
+    Returns:
+        None of any other file, about which ``_open`` says what is wrong, if anything is.
+    """
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(10)
+            if begin[:8] != b"\x93NUMPY\x01\x00" or len(begin) < 10:
+                return None
+            found = _header(begin[8:] + file.read(int.from_bytes(begin[8:], "little")))
+            if found is None:
+                return None
+            shape, dtype = found
+            content = file.read(dtype.itemsize * math.prod(shape))
+    except OSError:
+        return None
+    if len(content) < dtype.itemsize * math.prod(shape):
+        return None
+    return np.frombuffer(content, dtype=dtype).reshape(shape).copy()
+
+
+@functools.lru_cache(maxsize=4096)  # most files of a folder have one of a few
+def _header(text: bytes) -> tuple[tuple[int, ...], np.dtype] | None:
+    """Shape and kind of an array of numbers, from its header of version 1; None of others, and of large ones."""
+    try:
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(text))
+    except ValueError:
+        return None
+    is_plain = bool(shape) and min(shape) >= 0 and dtype.kind in "iuf" and not (by_columns and len(shape) > 1)
+    return (shape, dtype) if is_plain and dtype.itemsize * math.prod(shape) <= _SMALL else None
 
 
 def _open(path: str | os.PathLike) -> np.ndarray:

@@ -21,6 +21,7 @@ __all__ = [  # with what data.writing has, so that a caller imports one module
     "header",
     "num_samples",
     "read",
+    "read_microphones",
     "read_crop",
     "read_part",
     "pad",
@@ -99,6 +100,17 @@ def read(
     """
     with _open(path) as file:
         return _read_segment(file, path, start, length, sample_rate, channels)
+
+
+def read_microphones(
+    path: str | os.PathLike, *, count: int = 1, start: int = 0, length: int | None = None
+) -> np.ndarray:
+    """The channels of a recording with ``count`` microphones, as they are: [count, T] float32 at 16 kHz.
+
+    ``count`` 1 takes the first channel of any file, where ``read`` takes the mean. The rest is as for ``read``.
+    """
+    wav = read(path, start=start, length=length, channels=None if count == 1 else count)
+    return np.atleast_2d(wav)[:count]
 
 
 def read_crop(

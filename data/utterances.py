@@ -55,12 +55,14 @@ def list_utterances(path: str | os.PathLike) -> Listed:
 def place(key: tuple[int, int] | int, count: int, *, seed: int) -> tuple[int, np.random.Generator]:
     """Which of ``count`` things an item is made of, and the generator of all else that is random in it.
 
-    Under (epoch, index) every epoch has an order of its own; under an index alone, things stay in their order.
+    Under (epoch, index) every epoch has an order of its own, and one of more items than things takes them again, in
+    another order; under an index alone, things stay in their order.
     """
     if isinstance(key, int):
         return key, np.random.default_rng([seed, key])
     epoch, index = key
-    return int(_order(count, seed, epoch)[index]), np.random.default_rng([seed, *key])
+    turn, index_in_turn = divmod(index, count)
+    return int(_order(count, seed, epoch, turn)[index_in_turn]), np.random.default_rng([seed, *key])
 
 
 def place_in_series(
@@ -74,8 +76,10 @@ def place_in_series(
 
 
 @functools.lru_cache(maxsize=4)
-def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(count)
+def _order(count: int, seed: int, epoch: int, turn: int) -> np.ndarray:
+    # Four numbers for further turns: three would begin as an item's own generator does.
+    entropy = [seed, epoch, turn, count] if turn else [seed, epoch]
+    return np.random.default_rng(entropy).permutation(count)
 
 
 class UtteranceCrops(Dataset):

@@ -78,7 +78,8 @@ def _example(item: Item, row: Mapping[str, Any], why: str, value: str, summary: 
         for key, column in summary["metrics"].items()
         if (score := _value(row, key)) is not None  # a name of its own: it is the whole function's
     }
-    signals = {role: audio.read(paths[role]) for role in ROLES if role in paths}
+    heard = [role for role in ROLES if role in paths and paths[role].suffix.lower() != ".npy"]  # not voiceprints
+    signals = {role: audio.read_microphones(paths[role])[0] for role in heard}
     return Example(item.name, why, value, signals, scores)
 
 

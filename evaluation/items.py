@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from data.published_lists import is_published, read_published
 from data.scp import output_path, read_list
 from evaluation.metric import SAMPLE_RATE, Signals
 from running.record import read_journals, read_record
 
-# role -> its list in the folder of lists
+# role -> its list in the folder of lists; others, of faces for example, are not needed to score
 LISTS = {"mixture": "mix_clean.scp", "target": "s1.scp", "enrolment": "aux_s1.scp", "interferer": "s2.scp"}
 # job that made the outputs -> the lists that are missed where they are not there
 NEEDED = {"extract": ("mixture", "target", "enrolment")}
 NEEDED_OTHERWISE = ("target",)
+FACES = "visual_s1.scp"  # where a talker is known by his face, there need not be enrolments
 
 
 class Problem(ValueError):
@@ -59,7 +61,7 @@ class Item:
 
 
 def read_items(
-    lists: str | os.PathLike, output: str | os.PathLike
+    lists: str | os.PathLike, output: str | os.PathLike, *, data_root: str | os.PathLike | None = None
 ) -> tuple[list[Item], dict[str, str], dict[str, str]]:
     """Pair the names of all lists, in alphabetical order, with the files in ``output``.
 
@@ -67,7 +69,8 @@ def read_items(
     job made them, and at which rate, and a file that another system made is a problem.
 
     Args:
-        lists: the folder of lists, or a list of targets alone.
+        lists: the folder of lists, a list of targets alone, or a ten-field list, see ``data.published_lists``.
+        data_root: what the paths of a ten-field list are relative to; None: what the record says, else its own folder.
 
     Returns:
         The items that are whole; name -> problem of all others; and list -> problem of lists that are missing.
@@ -83,17 +86,8 @@ def read_items(
         raise FileNotFoundError(f"no such folder of outputs: {output}")
     record = read_record(output / "inference.json") if (output / "inference.json").is_file() else {}
     lines, is_strict = read_journals(output / "inference.json")
-    tables, problems, missing_lists = {}, {}, {}
-    for role, file in LISTS.items():
-        path = lists / file if lists.is_dir() else lists
-        if path.is_file() and (lists.is_dir() or role == "target"):
-            listed = read_list(path)
-            tables[role] = {name: Path(entry) for name, entry in listed.entries.items()}
-            problems |= listed.problems
-        elif role in NEEDED.get(record.get("job", "extract"), NEEDED_OTHERWISE):
-            missing_lists[file] = f"no such list: {path}"
-    if not tables:
-        raise FileNotFoundError(f"{lists} holds none of {', '.join(LISTS.values())}")
+    job, data_root = record.get("job", "extract"), data_root or record.get("settings", {}).get("data_root") or None
+    tables, problems, missing_lists = _read_tables(lists, NEEDED.get(job, NEEDED_OTHERWISE), data_root)
     items = []
     owners: dict[Path, str] = {}
     for name in sorted(set().union(*tables.values()) - problems.keys()):
@@ -127,6 +121,30 @@ def read_items(
     return items, problems, missing_lists
 
 
+def _read_tables(
+    lists: Path, needed: Collection[str], data_root: str | os.PathLike | None
+) -> tuple[dict[str, dict[str, Path]], dict[str, str], dict[str, str]]:
+    """role -> name -> file, of the lists that there are; name -> problem; and list -> problem of missing ones."""
+    if lists.is_file() and is_published(lists):
+        rows = read_published(lists, data_root=data_root)
+        tables = {role: {row.name: Path(getattr(row, role)) for row in rows} for role in ("mixture", "target")}
+        enrolments = {row.name: Path(row.enrolment) for row in rows}
+        # To be listened to. Who has the voiceprints need not have what they were made of.
+        return tables | ({"enrolment": enrolments} if all(map(Path.is_file, enrolments.values())) else {}), {}, {}
+    tables, problems, missing_lists = {}, {}, {}
+    for role, file in LISTS.items():
+        path = lists / file if lists.is_dir() else lists
+        if path.is_file() and (lists.is_dir() or role == "target"):
+            listed = read_list(path)
+            tables[role] = {name: Path(entry) for name, entry in listed.entries.items()}
+            problems |= listed.problems
+        elif role in needed and not (role == "enrolment" and (lists / FACES).is_file()):
+            missing_lists[file] = f"no such list: {path}"
+    if not tables:
+        raise FileNotFoundError(f"{lists} holds none of {', '.join(LISTS.values())}")
+    return tables, problems, missing_lists
+
+
 def read_signals(item: Item, system: str, *, tolerance: float = 0.0) -> Signals:
     """Read and check what a metric may need of an utterance.
 
@@ -135,11 +153,15 @@ def read_signals(item: Item, system: str, *, tolerance: float = 0.0) -> Signals:
         tolerance: seconds by which lengths may differ; all signals are cut to the shortest.
 
     Raises:
-        Problem: a file that cannot be read, is not 16 kHz mono, is empty, silent, of another length, or holds samples
-            that are not finite.
+        Problem: a file that cannot be read, is not at 16 kHz, is empty, silent, of another length, or holds samples
+            that are not finite; or an output that is not mono. Of other files with several channels, the first counts.
     """
     rates = (SAMPLE_RATE, item.sample_rate)
-    wavs = {role: read_strictly(path, rates=rates) for role, path in item.paths.items() if role != "enrolment"}
+    wavs = {
+        role: read_strictly(path, rates=rates, first_of_several=True)
+        for role, path in item.paths.items()
+        if role != "enrolment"
+    }
     # "output" last, so that a length that differs is told of the output, not of the lists' files
     if system == "mixture":
         wavs["output"] = wavs["mixture"]
@@ -161,8 +183,11 @@ def read_signals(item: Item, system: str, *, tolerance: float = 0.0) -> Signals:
     return Signals(output=wavs["output"], target=wavs.get("target"), mixture=wavs.get("mixture"), interferer=interferer)
 
 
-def read_strictly(path: Path, *, rates: Collection[int] = (SAMPLE_RATE,)) -> np.ndarray:
+def read_strictly(path: Path, *, rates: Collection[int] = (SAMPLE_RATE,), first_of_several: bool = False) -> np.ndarray:
     """A file that has to be mono, and of one of a few rates, already: a conversion would change what is measured.
+
+    Args:
+        first_of_several: it may have several channels, of which the first is taken, that of microphone 0.
 
     Returns:
         [T] float32 at 16 kHz, which is what all metrics are defined at.
@@ -174,11 +199,11 @@ def read_strictly(path: Path, *, rates: Collection[int] = (SAMPLE_RATE,)) -> np.
 
     try:
         header = audio.header(path)
-        if header.sample_rate not in rates or header.channels != 1:
+        if header.sample_rate not in rates or (header.channels != 1 and not first_of_several):
             channels = f"{header.channels} channel{'s' if header.channels > 1 else ''}"
             needed = " or ".join(str(rate) for rate in sorted(set(rates)))
             raise Problem(f"{path} has {header.sample_rate} Hz and {channels}; {needed} Hz and 1 channel are needed")
-        return audio.require_speech(audio.read(path), path)
+        return audio.require_speech(audio.read_microphones(path)[0], path)
     except Problem:
         raise
     except (ValueError, OSError) as error:

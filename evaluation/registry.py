@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.bss_eval import SDR, SDRImprovement
 from evaluation.dnsmos import DNSMOS
 from evaluation.metric import Metric, Unavailable
 from evaluation.nisqa import NISQA
@@ -62,6 +63,8 @@ _METRICS: dict[str, Callable[[Settings, TokenSystem | Unavailable], Metric]] = {
     "pitch": lambda settings, tokens: PitchErrors(),
     "si_sdr": lambda settings, tokens: SISDR(),
     "si_sdri": lambda settings, tokens: SISDRImprovement(),
+    "sdr": lambda settings, tokens: SDR(),
+    "sdri": lambda settings, tokens: SDRImprovement(),
     "talker": lambda settings, tokens: CorrectTalker(),
     "tokens": lambda settings, tokens: TokenError(_known(tokens)),
     "predicted_tokens": _predicted_tokens,

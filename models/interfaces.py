@@ -13,7 +13,7 @@ from modules.frames import FrameGrid
 
 # ---- what is run -----------------------------------------------------------------------------------------------------
 
-KINDS = ("audio", "array", "tokens", "text", "row")
+KINDS = ("audio", "array", "tokens", "text", "file", "row")
 # The files beside results that say what made them: any, and tokens.
 RECORD = "inference.json"
 TOKENS_RECORD = "tokens.json"
@@ -24,8 +24,9 @@ class Role:
     """One input of a program, a column of its lists; or one of its results.
 
     Attributes:
-        kind: ``audio``; ``array``, of floating point, or ``tokens``, integers, both as .npy; ``text``; or, of results
-            alone, ``row``: plain values by name, a line in a file for all.
+        kind: ``audio``; ``array``, of floating point, or ``tokens``, integers, both as .npy; ``text``; ``file``, of
+            inputs alone: a path, which the program reads in its own way; or, of results alone, ``row``: plain values by
+            name, a line in a file for all.
         file: of an input, its list in a folder of lists, ``mix_clean.scp``; of a result, the suffix of its files,
             ``.wav``, with a folder before it if they go into one, ``tokens/.npy``; of a row, the file.
         sample_rate: Hz of audio; of arrays and tokens, rows a second.
@@ -54,10 +55,12 @@ class Recording:
     Attributes:
         read: ``read(start, length)`` gives samples ``start`` to ``start + length``, at most; [T], or [C, T].
         samples: how many there are.
+        source: the file that it is read from; empty where it is in memory.
     """
 
     read: Callable[[int, int], np.ndarray | torch.Tensor]
     samples: int
+    source: str = ""
 
     @classmethod
     def of(cls, wav: np.ndarray | torch.Tensor) -> Recording:
@@ -73,7 +76,8 @@ class Recording:
 class Item:
     """What a program is given to work on: a name of a list, and its inputs by role.
 
-    An input is a ``Recording``, an array or a text, as the role's kind says. A missing optional one is not there.
+    An input is a ``Recording``, an array, a text or a path, as the role's kind says. A missing optional one is not
+    there.
     """
 
     name: str

@@ -160,7 +160,7 @@ def read_item(program: Program, job: Job) -> Item:
 
 
 def _read(role: Role, path: str) -> Recording | np.ndarray | str:
-    if role.kind == "text":
+    if role.kind in ("text", "file"):
         return path
     if role.kind == "tokens":
         return arrays.read_tokens(path)
@@ -174,7 +174,7 @@ def _read(role: Role, path: str) -> Recording | np.ndarray | str:
     def read(start: int, length: int) -> np.ndarray:
         return audio.read(path, start=start, length=min(length, samples - start), **settings)
 
-    return Recording(read, samples)
+    return Recording(read, samples, path)
 
 
 def write_results(

@@ -156,6 +156,8 @@ def at_toy_size(name: str, arguments: list[str]) -> list[str]:
     if name == "data/prepare/synthetic":
         out[out.index("--hours") + 1] = "0.01"
         out += ["--dev", "2", "--test", "2", "--jobs", "1"]
+    if name == "data/prepare/two_microphones":
+        out[out.index("--mixtures") + 1] = "2"
     for recipe in (word for word in arguments if word.startswith("config/")):
         own = {arguments[i + 1].split("=")[0] for i, word in enumerate(arguments) if word == "--override"}
         for key, value in TOY_SIZE[name, recipe].items():

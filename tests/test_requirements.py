@@ -14,12 +14,13 @@ from packaging.utils import canonicalize_name
 
 from tests.toy import ROOT
 
-FILES = ("requirements.txt", "requirements-eval.txt", "requirements-synthetic.txt")
+FILES = ("requirements.txt", "requirements-eval.txt", "requirements-synthetic.txt", "requirements-rooms.txt")
 TRIED = ROOT / "requirements-tried.txt"
 # What an optional file's packages may be imported by; the first file's, by everything.
 OPTIONAL = {
     "requirements-eval.txt": ("evaluate", "evaluation", "pretrained", "tests", "data.pitch"),
     "requirements-synthetic.txt": ("data.prepare.espeak", "tests"),
+    "requirements-rooms.txt": ("data.prepare.microphones", "tests"),
 }
 # Declared, but imported by none of our files: by whom they are needed
 NOT_IMPORTED = {

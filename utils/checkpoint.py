@@ -42,7 +42,11 @@ def load(path: str | os.PathLike, *, stand_ins: Sequence[str] = ()) -> dict[str,
         ValueError: it is broken, holds more than tensors and plain values, or is of a later version; one of this
             project has no tensors under ``model``.
     """
-    content = load_torch(path, stand_ins=stand_ins)
+    return checked(load_torch(path, stand_ins=stand_ins), path)
+
+
+def checked(content: Any, path: str | os.PathLike) -> dict[str, Any]:
+    """What was read from a torch file, as a checkpoint; for the rest see ``load``."""
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
     if content.get("format") == FORMAT:

@@ -49,7 +49,10 @@ _OPCODES = """PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININ
     SHORT_BINBYTES BYTEARRAY8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT DICT
     SETITEM SETITEMS GLOBAL STACK_GLOBAL NEWOBJ REDUCE BUILD GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT
     MEMOIZE""".split()
-_MAX_STEPS = 1_000_000  # opcodes; a k-means file has a few hundred, and an opcode makes at most some 100 bytes
+# Opcodes: a k-means file has a few hundred, and each makes at most some 100 bytes. A large dict of arrays has more;
+# each of its arrays takes some 20 opcodes and 2,000 bytes.
+_MAX_STEPS = 1_000_000
+_BYTES_A_STEP = 64
 _COMPRESSED = {
     b"x\x01": "zlib",
     b"x^": "zlib",
@@ -64,8 +67,11 @@ _COMPRESSED = {
 }
 
 
-def load_joblib(path: str | os.PathLike) -> Any:
+def load_joblib(path: str | os.PathLike, *, what: str = "joblib file") -> Any:
     """Read a k-means model of scikit-learn, saved by joblib or pickle, without running anything that is in the file.
+
+    Args:
+        what: the file is expected to be, for the messages: a pickle of plain values and arrays is read too.
 
     Returns:
         An :class:`~utils.safe_load.Inert` whose ``attributes`` are the model's: plain values, numpy arrays (numeric,
@@ -103,7 +109,7 @@ def load_joblib(path: str | os.PathLike) -> Any:
             raise
         except Exception as error:
             raise ValueError(
-                f"{path} cannot be read as a joblib file ({ascii(str(error))[1:-1][:200] or type(error).__name__}). Is "
+                f"{path} cannot be read as a {what} ({ascii(str(error))[1:-1][:200] or type(error).__name__}). Is "
                 f"it complete, and what its name says? It begins with {head!r}"
             ) from error
 
@@ -157,6 +163,7 @@ class _Reader(pickle._Unpickler):
         self.file = file
         self.memo = _Memo()
         self.steps = 0
+        self.max_steps = max(_MAX_STEPS, file.size // _BYTES_A_STEP)
         self.encoded = 0
 
     def load(self) -> Any:
@@ -320,8 +327,8 @@ def _step(opcode: str) -> Callable[[_Reader], None]:
 
     def step(reader: _Reader) -> None:
         reader.steps += 1
-        if reader.steps > _MAX_STEPS:
-            raise ValueError(f"more than {_MAX_STEPS} opcodes, where a model has a few hundred")
+        if reader.steps > reader.max_steps:
+            raise ValueError(f"more than {reader.max_steps} opcodes, where a model has a few hundred")
         run(reader)
 
     return step

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,11 +22,22 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} cannot be read as safetensors ({error}). Is it complete?") from error
 
 
-def write_safetensors(path: str | os.PathLike, tensors: Mapping[str, Tensor]) -> Path:
+def load_metadata(path: Path) -> dict[str, str]:
+    """The texts that a safetensors file keeps beside its tensors."""
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read as safetensors ({error}). Is it complete?") from error
+
+
+def write_safetensors(
+    path: str | os.PathLike, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> Path:
     """Write named tensors to a file that is whole whenever it has its name; returns its path."""
     with whole_file(path) as temporary:
         try:
-            save_file(independent(tensors), temporary)
+            save_file(independent(tensors), temporary, dict(metadata) if metadata else None)
         except SafetensorError as error:
             raise unwritten(path, error) from error
         readable(temporary)

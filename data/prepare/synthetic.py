@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import os
 import sys
@@ -38,6 +37,7 @@ import torch
 from tqdm import tqdm
 
 from data.prepare import espeak
+from data.prepare.corpus_folder import CorpusFolder
 from data.prepare.sentences import SPLITS
 from data.prepare.utterances import ROLES, plan_mixtures, speakers_of, write_mixture, write_speaker
 from data.prepare.voices import Voice, draw_voices, num_voices
@@ -49,7 +49,6 @@ from utils.machine import available_cores
 from utils.workers import run_jobs
 
 MANIFEST = "synthetic.json"
-_UNFINISHED = ".synthetic.unfinished.json"  # there while the corpus is being made
 _VERSION = 3  # of what is made of the arguments; a change of it raises it
 
 
@@ -105,11 +104,11 @@ def make(output: str | os.PathLike, size: Size, *, seed: int = 0, jobs: int | No
     if jobs is not None and jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
     arguments = {**asdict(size), "seed": seed, "version": _VERSION}
-    if _is_there(output, arguments):
+    folder = CorpusFolder(output, Path(MANIFEST).stem)
+    if folder.is_there(arguments):
         return None
     espeak_version = espeak.version()  # before anything is made, because it may be missing
-    write_json(output / _UNFINISHED, {"arguments": arguments})
-    _remove_leftovers(output)
+    folder.begin(arguments)
 
     voices = {split: draw_voices(split, size.num_speakers(split), seed=seed) for split in SPLITS}
     plans = {split: plan_mixtures(split, voices[split], getattr(size, split), seed=seed) for split in ("dev", "test")}
@@ -142,8 +141,7 @@ def make(output: str | os.PathLike, size: Size, *, seed: int = 0, jobs: int | No
         },
         **{split: {"speakers": len(voices[split]), "mixtures": len(plan)} for split, plan in plans.items()},
     }
-    write_json(output / MANIFEST, manifest)
-    (output / _UNFINISHED).unlink()
+    folder.finish(manifest)
     return manifest
 
 
@@ -193,47 +191,6 @@ def _run_all(tasks: Sequence[Callable[[], object]], *, jobs: int) -> list:
 
 def _start(_device: torch.device) -> Callable[[tuple[int, Callable[[], object]]], object]:
     return lambda job: job[1]()
-
-
-def _is_there(output: Path, arguments: Mapping[str, object]) -> bool:
-    """True: complete. False: nothing there, or an unfinished run with the same arguments.
-
-    Raises:
-        ValueError: other arguments, or something else is there.
-    """
-    if not output.exists():
-        return False
-    if not output.is_dir():
-        raise ValueError(f"--output {output} is a file: give a new or empty folder")
-    for name in (MANIFEST, _UNFINISHED):
-        found = _arguments_in(output / name)
-        if found is None:
-            continue
-        changed = [
-            f"{key} {found.get(key)}, not {value}" for key, value in arguments.items() if found.get(key) != value
-        ]
-        if changed:
-            raise ValueError(
-                f"{output} was made with other arguments ({'; '.join(changed)}): delete it, or give another --output"
-            )
-        return name == MANIFEST
-    if any(output.iterdir()):
-        raise ValueError(f"{output} is not empty, and not a corpus made here: give a new or empty folder as --output")
-    return False
-
-
-def _arguments_in(path: Path) -> dict | None:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["arguments"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or somebody else's of that name
-        return None
-
-
-def _remove_leftovers(output: Path) -> None:
-    """Temporary files of a run that was killed; their names begin with a dot."""
-    for path in output.rglob(".*"):
-        if path.is_file() and path.name != _UNFINISHED:
-            path.unlink()
 
 
 def _speakers_table(voices: Mapping[str, Mapping[str, Voice]], seconds: Mapping[str, float]) -> str:

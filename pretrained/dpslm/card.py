@@ -76,8 +76,8 @@ def write_card(release: Path, folder: Path) -> None:
         "",
         *section("Which word order is likelier", pair_rows(pairs)),
         f"{pairs['pairs']} sentences that no training has, in held-out voices, against the same words in a wrong "
-        "order: all of them scrambled, or two neighbours swapped. Share in % whose right member scores higher; equal scores "
-        f"({pairs['equal']}) count one half. A coin has 50. Brackets: 95 % bootstrap intervals over the pairs.",
+        "order: all of them scrambled, or two neighbours swapped. Share in % whose right member scores higher; equal "
+        f"scores ({pairs['equal']}) count one half. A coin has 50. Brackets: 95 % bootstrap intervals over the pairs.",
         "",
         *section("What comes back", unit_rows(found["unit_error"])),
         f"Units of what is said again against those of the recording, for {found['unit_error']['codec']['count']} "
