@@ -38,7 +38,9 @@ def bitrate(folder: str | os.PathLike, *, utterances: str | os.PathLike | None =
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder of units: {folder}")
-    files = {str(path.relative_to(folder).with_suffix("")): path for path in sorted(folder.rglob("*.npy"))}
+    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*.npy"))}
+    # Hidden are files that another run has not finished, and folders of its own.
+    files = {str(p.with_suffix("")): path for p, path in found.items() if not any(x.startswith(".") for x in p.parts)}
     if not files:
         raise ValueError(f"{folder} holds no .npy files of units")
     counts, frames = np.zeros(0, dtype=np.int64), 0
@@ -66,8 +68,11 @@ def frame_rate(folder: Path) -> float:
     path = folder / TOKENS_RECORD
     if not path.is_file():
         return FRAME_RATE
-    record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record["sample_rate"] / record["hop_length"]
+    try:
+        record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return record["sample_rate"] / record["hop_length"]
+    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+        raise ValueError(f"{path} does not tell sample_rate and hop_length as numbers ({error!r})") from error
 
 
 def _seconds(files: Mapping[str, Path], utterances: str | os.PathLike) -> float:

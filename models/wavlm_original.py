@@ -19,7 +19,8 @@ from utils.errors import first_few
 from utils.safe_load import load_torch
 from utils.tensor_files import as_tensors, newer_names
 
-_MOST = 100  # convolutions, and what a number in the expression may repeat
+_MOST = 100  # convolutions; also of each part of the expression, or repetitions of repetitions would fill the memory
+_LONGEST = 1000  # characters of the expression
 _NUMBERS = (
     "encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads", "conv_pos",
     "conv_pos_groups", "num_buckets", "max_distance",
@@ -46,15 +47,18 @@ def conv_layers(text: object) -> list[tuple[int, int, int]]:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mult):
             one, other = value(node.left), value(node.right)
             if isinstance(node.op, ast.Add) and isinstance(one, list) and isinstance(other, list):
-                return one + other
+                if len(one) + len(other) <= _MOST:
+                    return one + other
             if isinstance(node.op, ast.Mult) and {type(one), type(other)} == {list, int}:
                 some, times = (one, other) if isinstance(one, list) else (other, one)
-                if times <= _MOST:
+                if 0 < times <= _MOST and len(some) * times <= _MOST:
                     return some * times
         raise ValueError
 
     try:
-        found = value(ast.parse(str(text)[:10000], mode="eval").body)
+        if not isinstance(text, str) or len(text) > _LONGEST:
+            raise ValueError
+        found = value(ast.parse(text.strip(), mode="eval").body)
         if isinstance(found, list) and 0 < len(found) <= _MOST and all(_is_layer(layer) for layer in found):
             return found
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -82,7 +86,9 @@ def load_original(path: str | os.PathLike, *, highest: int) -> tuple[WavLMModel,
     if highest > total:
         raise ValueError(f"{path} has {total} layers, layer {highest} was asked for")
     config.num_hidden_layers = highest
-    model = WavLMModel(config)
+    with torch.device("meta"):  # values that are drawn only to be replaced take seconds
+        model = WavLMModel(config)
+    model = model.to_empty(device="cpu").eval()
     wanted = {_original_name(name): name for name in model.state_dict()}
     above = re.compile(r"encoder\.layers\.(\d+)\.")
     kept = {n: x for n, x in state.items() if not ((m := above.match(n)) and highest <= int(m[1]) < total)}

@@ -27,6 +27,11 @@ from tests.toy import run
         ("extraction", ("--seconds", "4"), ("published chunking", "aligned")),
         ("codec", ("--seconds", "1", "--files", "3"), ("encode 1 x 1 s", "decode 3 files")),
         ("resynthesis", ("--seconds", "1.28", "--batch", "2"), ("decode 1 x 1.28 s", "F0 of a crop", "training step")),
+        (
+            "units",
+            ("--frames", "100"),
+            ("search, 100 frames", "5% of the units", "100 frames against 200", "WavLM to layer"),
+        ),
         ("limuse", ("--seconds", "0.5"), ("K=16: extract 0.5 s", "K=16, 3 bits: train a clip")),
         ("lists", ("--files", "3", "--seconds", "2"), ("1 process", "2 processes")),
         ("loading", ("--step_seconds", "1"), ("training items", "1 worker", "2 workers")),
@@ -41,7 +46,7 @@ def test_a_benchmark_runs_at_toy_size(capsys, name: str, options: tuple, rows: t
     printed = capsys.readouterr().out
     for row in rows:
         assert re.search(rf"^\|.*{row}.*\| \d+\.\d+ \|", printed, flags=re.MULTILINE), printed
-    if name in ("tokenizing", "codec"):
+    if name in ("tokenizing", "codec", "units"):
         assert "baseline's: 100.00 %" in printed
     if name == "extraction":
         assert float(re.search(r"largest difference (\S+)", printed)[1]) < 1e-4
