@@ -31,7 +31,7 @@ NOT_RUN = {
     "python -m benchmarks": "needs a GPU; tests/benchmarks runs them all at toy size",
 }
 
-RECIPES = ("tselm_l", "speechtokenizer", "resynthesis/vocoder")
+RECIPES = ("tselm_l", "speechtokenizer", "resynthesis/vocoder", "limuse")
 PATHS = ("wavlm_path", "kmeans_path", "hifi_gan_path")
 NETWORK = {key: value for key, value in SIZES.items() if key not in PATHS}
 SHORT = {"epoch": 1, "batch_size": 2, "batch_size_eval": 2, "num_workers": 0, "precision": "fp32", "gpus": "cpu"}

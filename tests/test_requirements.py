@@ -14,16 +14,25 @@ from packaging.utils import canonicalize_name
 
 from tests.toy import ROOT
 
-FILES = ("requirements.txt", "requirements-eval.txt", "requirements-synthetic.txt", "requirements-rooms.txt")
+FILES = (
+    "requirements.txt",
+    "requirements-eval.txt",
+    "requirements-synthetic.txt",
+    "requirements-rooms.txt",
+    "requirements-onnx.txt",
+)
 TRIED = ROOT / "requirements-tried.txt"
 # What an optional file's packages may be imported by; the first file's, by everything.
 OPTIONAL = {
-    "requirements-eval.txt": ("evaluate", "evaluation", "pretrained", "tests", "data.pitch"),
+    "requirements-eval.txt": ("evaluate", "evaluation", "pretrained", "tests", "data.pitch", "models.limuse.graph"),
     "requirements-synthetic.txt": ("data.prepare.espeak", "tests"),
     "requirements-rooms.txt": ("data.prepare.microphones", "tests"),
+    "requirements-onnx.txt": (),
 }
 # Declared, but imported by none of our files: by whom they are needed
 NOT_IMPORTED = {
+    "onnx": "torch, to write an ONNX graph",
+    "onnxscript": "torch, to write an ONNX graph",
     "librosa": "speechmos and torchmetrics, which do not say so",
     "pytest-xdist": "make test",
     "ruff": "make lint",

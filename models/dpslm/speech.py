@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.codec_parts import CodecTokenizer
+from models.codec_parts import CodecTokenizer, CodecVocoder
 from models.codec_parts import ResidualCodec as Codec
 from models.dpslm.acoustic import AcousticModel
 from models.dpslm.acoustic_files import TOKEN_KEYS, read_acoustic
@@ -40,17 +40,19 @@ class UnitSpeech:
             raise ValueError(f"ELLA-V and the codec do not fit together: {'; '.join(differing)}")
         self.acoustic = acoustic
         self.codec = codec
+        # Its two ends: a codec that can be trained has its weights here, and the checkpoint of a run is not its own.
+        self.tokenizer, self.vocoder = CodecTokenizer(codec=codec), CodecVocoder(codec=codec)
         self.sample_rate = codec.sample_rate
         self.code_rate = there["code_rate"]
 
     @property
     def parts(self) -> dict[str, Any]:
         """By name, as a program has them."""
-        return {"acoustic": self.acoustic, "codec": self.codec}
+        return {"acoustic": self.acoustic, "codes": self.tokenizer, "codec": self.vocoder}
 
     def check(self) -> None:
         """Raise a ValueError if ELLA-V, whose weights are loaded, learned from another codec's codes."""
-        then, now = self.acoustic.provenance.get("codes", {}), making(CodecTokenizer(codec=self.codec))
+        then, now = self.acoustic.provenance.get("codes", {}), making(self.tokenizer)
         require_same_making(then, now, what="codes", model="acoustic model")
 
     def say(
@@ -65,7 +67,7 @@ class UnitSpeech:
 
     def sound(self, codes: Tensor) -> Iterator[Tensor]:
         """Codes [L] -> their sound in parts, [T] on the CPU."""
-        return decoded(self.codec, codes[:, None])
+        return decoded(self.vocoder, codes[:, None])
 
 
 def codes_of(utterance: Utterance) -> Tensor:

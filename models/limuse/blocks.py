@@ -33,7 +33,7 @@ class Conv1d(Layer, nn.Conv1d):
     """A convolution, [R, channels, F]."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._conv_forward(x, self.weight_in_use, self.bias)
+        return F.conv1d(x, self.weight_in_use, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class Linear(Layer, nn.Linear):

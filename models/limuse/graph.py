@@ -40,7 +40,9 @@ def write(path: Path, network: LiMuSE) -> Path:
     """
     form = path.suffix
     if form == ".onnx" and (missing := [n for n in ("onnx", "onnxscript") if importlib.util.find_spec(n) is None]):
-        raise ValueError(f"to write {path}, packages are missing: pip install {' '.join(missing)}; .pt2 needs none")
+        raise ValueError(
+            f"to write {path}, {' and '.join(missing)} must be installed: requirements-onnx.txt; .pt2 needs none"
+        )
     network = network.eval().requires_grad_(False)
     inputs = example(network, TRACED)
     shapes = {"mixture": {2: Dim.AUTO}, "voiceprint": None, "visual": {1: Dim.AUTO}}

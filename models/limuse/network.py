@@ -179,8 +179,8 @@ class LiMuSE(nn.Module):
         """Released name of the weight -> layer, of those that are quantised, in the order of alpha and beta."""
         found = {}
         for part in QUANTISED:
-            if part in self._modules:
-                layers = self._modules[part].named_modules(prefix=part)
+            if hasattr(self, part):
+                layers = self.get_submodule(part).named_modules(prefix=part)
                 found |= {f"{name}.weight": layer for name, layer in layers if isinstance(layer, Layer)}
         return found
 

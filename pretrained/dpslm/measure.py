@@ -70,21 +70,17 @@ def measure_units(probe_folder: Path, codebooks: Mapping[int, Path]) -> list[dic
 
     from data import audio
     from data.scp import read_scp
-    from models.dpslm.units import DurationPenalisedUnits
+    from models.load import load_model
     from modules.dpdp import dpdp
     from pretrained.probe import measure, read_labels, write_probe
-    from utils.recipe import Recipe
 
     write_probe(probe_folder, **PROBE)
     labels = read_labels(probe_folder)
     wavs = {name: torch.from_numpy(audio.read(path)) for name, path in read_scp(probe_folder / "list.scp").items()}
-    recipe = Recipe(UNITS)
     found, features = [], {}
     for num_clusters, path in codebooks.items():
-        units = DurationPenalisedUnits(
-            wavlm_path=recipe.get("wavlm_path"), codebook_path=path, wavlm_layer=recipe.get("wavlm_layer"),
-            num_clusters=num_clusters, lmbda=0.0, num_neighbors=NEIGHBORS,
-        )  # fmt: skip
+        settings = {"codebook_path": path, "num_clusters": num_clusters}
+        units = load_model(UNITS, overrides=[f"{key}={value}" for key, value in settings.items()])
         features = features or {name: units.features(wav[None]) for name, wav in wavs.items()}
         for lmbda in LMBDAS:
             settings = {"lmbda": lmbda, "num_neighbors": NEIGHBORS}
@@ -147,7 +143,7 @@ def listed(source: Path, count: int, where: Path) -> dict[str, Path]:
     """The first so many files of a list, as a list of their own."""
     from data.scp import read_scp, write_scp
 
-    files = dict(list(read_scp(source).items())[:count])
+    files = {Path(name).stem: path for name, path in list(read_scp(source).items())[:count]}
     write_scp(where, files)
     return files
 
@@ -204,7 +200,6 @@ def measure_borders(test: Path, release: Path) -> dict[str, Any]:
 
     from data import audio
     from data.scp import read_scp
-    from evaluation.statistics import estimate
     from models.load import load_model
     from pretrained.timbre import timbre
 
@@ -224,12 +219,18 @@ def measure_borders(test: Path, release: Path) -> dict[str, Any]:
             for border in range(first, len(ends) - 1, step):
                 stretches[kind] += _sides(wav, ends[border - 1])
                 stretches["within"] += _sides(wav, ends[border - 1 - step // 2])
-    vectors = {kind: [(timbre(a), timbre(b)) for a, b in pairs] for kind, pairs in stretches.items()}
+    return estimates({kind: [(timbre(a), timbre(b)) for a, b in pairs] for kind, pairs in stretches.items()})
+
+
+def estimates(vectors: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> dict[str, Any]:
+    """The mean distance of the pairs of each kind; each element is divided by its deviation over all."""
+    from evaluation.statistics import estimate
+
     scale = np.std([x for pairs in vectors.values() for pair in pairs for x in pair], axis=0) + 1e-9
-    return {
-        kind: estimate([float(np.linalg.norm((a - b) / scale)) for a, b in pairs]).as_dict()
-        for kind, pairs in vectors.items()
+    found = {
+        kind: estimate([float(np.linalg.norm((a - b) / scale)) for a, b in pairs]) for kind, pairs in vectors.items()
     }
+    return {kind: value and value.as_dict() for kind, value in found.items()}
 
 
 def _sides(wav: np.ndarray, border: int, *, sample_rate: int = 16000) -> list[tuple[np.ndarray, np.ndarray]]:

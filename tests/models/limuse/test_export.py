@@ -39,7 +39,7 @@ def test_what_cannot_be_exported_is_named(tmp_path, capsys, monkeypatch) -> None
         assert words in capsys.readouterr().err
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert run(tmp_path / "a.onnx") == 2
-    assert "pip install onnx onnxscript" in capsys.readouterr().err
+    assert "requirements-onnx.txt" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
