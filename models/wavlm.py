@@ -64,7 +64,7 @@ class WavLM(Frozen):
         self.layers = distinct_layers(layers)
         self.normalize = normalize
         self.compiled = compiled
-        if os.path.isfile(source):
+        if os.path.isfile(source) or os.fspath(source).endswith(".pt"):  # which no name on the hub does
             self.model, total = load_original(source, highest=max(self.layers))
         else:
             self.model, total = load_transformer(
@@ -331,4 +331,6 @@ def load_transformer(
         raise ValueError(f"cannot load a {kind} from {source}{where} ({' '.join(str(error).split())})") from error
     if info["missing_keys"]:
         raise ValueError(f"{source} lacks weights: {first_few(sorted(info['missing_keys']))}")
+    if broken := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
+        raise ValueError(f"{len(broken)} weights of {source} are not finite: {first_few(broken)}")
     return model, total

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import WavLMConfig, WavLMModel
 
 from models.wavlm import WavLM
@@ -140,6 +141,21 @@ def test_missing_weights_are_an_error(tmp_path) -> None:
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match="q_proj"):
         WavLM(tmp_path, layers=[1])
+
+
+def test_weights_that_are_not_finite_are_an_error(tmp_path) -> None:
+    """They were found by the first file, whose features they spoil, as a fault of that file."""
+    tiny_wavlm(tmp_path / "wavlm", norm="layer")
+    weights = load_file(tmp_path / "wavlm/model.safetensors")
+    weights["encoder.layers.0.attention.k_proj.weight"].fill_(torch.nan)
+    save_file(weights, tmp_path / "wavlm/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"wavlm are not finite: encoder\.layers\.0\.attention\.k_proj\.weight"):
+        WavLM(tmp_path / "wavlm", layers=[1])
+
+
+def test_a_missing_original_file_is_not_looked_for_on_the_hub() -> None:
+    with pytest.raises(FileNotFoundError, match="no such file: nowhere/WavLM-Large.pt"):
+        WavLM("nowhere/WavLM-Large.pt", layers=[1])
 
 
 def test_a_pickle_in_a_wavlm_folder_does_not_run(tmp_path) -> None:
