@@ -167,15 +167,3 @@ def test_back_pointers_take_a_bit_a_centre_and_an_index_a_frame() -> None:
 
 
 @pytest.mark.slow
-def test_twice_the_frames_take_twice_the_time() -> None:
-    x, book = torch.randn(1, 6000, 8), torch.randn(1000, 8)
-
-    def seconds(frames: int) -> float:
-        times = []
-        for _ in range(5):
-            since = time.process_time()
-            dpdp(x[:, :frames], book, lmbda=2.0)
-            times.append(time.process_time() - since)
-        return min(times)
-
-    assert seconds(6000) < 3 * seconds(3000)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from models.dpslm.programs import Continue, Decode, Resynthesise, Score, sample_names, seeds_of
 from models.dpslm.speech import UnitSpeech, load_speech
