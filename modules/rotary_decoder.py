@@ -126,9 +126,7 @@ class Memory:
         x = network.tok_embeddings(ids)
         rotation = network.rotation(torch.arange(ids.shape[1], device=ids.device))
         for layer in network.layers:
-            keys, values = layer.attention.keys_and_values(layer.attention_norm(x), rotation)
-            self._kept.append((keys, values))
-            x = layer(x, rotation)
+            x = layer(x, rotation, self._kept)
         last = x[torch.arange(len(ids), device=ids.device), lengths - 1]
         return network.output(network.norm(last)).float()
 
@@ -173,10 +171,9 @@ class _Attention(nn.Module):
         self.head_dim, self.num_kv_heads = head_dim, num_kv_heads
         self.served = num_heads // num_kv_heads  # queries of a key
 
-    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
-        """[B, S, D] -> [B, S, D]; a position attends to those before it and to itself."""
+    def forward(self, x: Tensor, rotation: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """[B, S, D] -> [B, S, D], with its own keys and values; a position attends to those before it and to itself."""
         queries = rotated(_heads(self.wq(x), self.head_dim), rotation)
-        keys, values = self.keys_and_values(x, rotation)
         if self.served > 1:
             keys, values = (y.repeat_interleave(self.served, dim=1) for y in (keys, values))
         y = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
@@ -214,8 +211,13 @@ class _Layer(nn.Module):
         self.ffn_norm = RMSNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotation))
+    def forward(self, x: Tensor, rotation: Tensor, kept: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
+        """[B, S, D] -> [B, S, D]; keys and values are put behind those in ``kept``, where there is such a list."""
+        normed = self.attention_norm(x)
+        keys, values = self.attention.keys_and_values(normed, rotation)
+        if kept is not None:
+            kept.append((keys, values))
+        x = x + self.dropout(self.attention(normed, rotation, keys, values))
         return x + self.dropout(self.feed_forward(self.ffn_norm(x)))
 
 

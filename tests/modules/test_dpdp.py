@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 
 import numpy as np
 import pytest
@@ -164,6 +163,3 @@ def test_back_pointers_take_a_bit_a_centre_and_an_index_a_frame() -> None:
         trellis.add(torch.randn(1000, 2))
     kept = sum(array.nbytes for array in (*trellis._stays, *trellis._cheapest))
     assert kept == 4000 * (63 + 4)  # bytes
-
-
-@pytest.mark.slow
