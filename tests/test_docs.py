@@ -15,6 +15,9 @@ import pytest
 import soundfile as sf
 import torch
 
+from tests.dpslm import REFERENCE as UNIT_REFERENCE
+from tests.dpslm import acoustic_settings, collapsed, lm_settings, unit_settings
+from tests.dpslm import overrides as as_overrides
 from tests.resynthesis import REFERENCE as VOICE_REFERENCE
 from tests.resynthesis import encoder, overrides, wav
 from tests.toy import REFERENCE, ROOT, SIZES, UTTERANCES, call, read, settings, write_corpus
@@ -31,7 +34,7 @@ NOT_RUN = {
     "python -m benchmarks": "needs a GPU; tests/benchmarks runs them all at toy size",
 }
 
-RECIPES = ("tselm_l", "speechtokenizer", "resynthesis/vocoder", "limuse")
+RECIPES = ("tselm_l", "speechtokenizer", "resynthesis/vocoder", "limuse", "dpslm/unit_lm", "dpslm/acoustic")
 PATHS = ("wavlm_path", "kmeans_path", "hifi_gan_path")
 NETWORK = {key: value for key, value in SIZES.items() if key not in PATHS}
 SHORT = {"epoch": 1, "batch_size": 2, "batch_size_eval": 2, "num_workers": 0, "precision": "fp32", "gpus": "cpu"}
@@ -49,6 +52,8 @@ VOICES = {
     "upsample_factors": [5, 4, 4, 4], "upsample_kernel_sizes": [11, 8, 8, 8], "upsample_initial_channel": 32,
     "resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1]], "ssl_layer": 2,
 }  # fmt: skip
+UNITS = {key: value for key, value in unit_settings().items() if not key.endswith("_path")}
+UNIT_LM = {**lm_settings(max_units=5), **UNITS, "max_codec_tokens_per_phone": 2}
 CODEC = {"codec_config": "public/speechtokenizer/config.json"}
 # (program, recipe) -> keys that bring the command to toy size; what it says itself of them stays
 TOY_SIZE = {
@@ -73,6 +78,13 @@ TOY_SIZE = {
     ("train.py", "config/resynthesis/vocoder.yaml"): {
         **VOICES, **SHORT, "discriminator_width": 0.03, "discriminator_periods": [2], "discriminator_scales": 1,
     },
+    ("inference.py", "config/dpslm/units.yaml"): UNITS,
+    ("inference.py", "config/dpslm/codec.yaml"): {},
+    ("inference.py", "config/dpslm/unit_lm.yaml"): UNIT_LM,
+    ("evaluate.py", "config/dpslm/unit_lm.yaml"): UNIT_LM,
+    ("inference.py", "config/dpslm/resynthesis.yaml"): {**acoustic_settings(), **UNITS},
+    ("train.py", "config/dpslm/unit_lm.yaml"): {**lm_settings(), **SHORT, "epoch_num": 2, "accumulate": 1},
+    ("train.py", "config/dpslm/acoustic.yaml"): {**acoustic_settings(), **SHORT, "epoch_num": 2, "accumulate": 1},
     ("train.py", "config/speechtokenizer.yaml"): {
         **CODEC, **SHORT, "accumulate": 1, "segment_length": 6400, "discriminator_width": 0.03125,
         "discriminator_periods": [2], "discriminator_scales": 0, "stft_sizes": [256], "stft_filters": 4,
@@ -112,6 +124,7 @@ def workspace(tmp_path) -> Path:
     public.mkdir()
     links = {"wavlm-large": "wavlm", "kmeans": "kmeans", "hifi_gan": "hifigan", "tselm_l.pth": "tselm.pth"}
     links |= {"speechtokenizer": "speechtokenizer/elu", "hubert-base-ls960": "speechtokenizer/teacher"}
+    links |= {"dpslm": "dpslm"}
     for name, of in links.items():
         (public / name).symlink_to(REFERENCE / of)
     for name in ("libri2mix_dev", "libri2mix_test"):
@@ -151,7 +164,7 @@ def at_toy_size(name: str, arguments: list[str]) -> list[str]:
         del out[at : at + 2]
     if name in ("inference.py", "evaluate.py", "models/speechtokenizer/teacher_features") and "--compare" not in out:
         out += ["-gpus", "cpu", "-proc", "1"]
-    if name == "evaluate.py" and "--compare" not in out and "--metrics" not in out:
+    if name == "evaluate.py" and not {"--compare", "--pairs", "--metrics"} & set(out):
         out += ["--metrics", "stoi", "talker", *(["predicted_tokens"] if "-config" in out else [])]
     if name == "data/prepare/synthetic":
         out[out.index("--hours") + 1] = "0.01"
@@ -207,10 +220,20 @@ def tokenized(folder: Path) -> None:
     (folder / "again.scp").write_text("".join(f"{path.stem} {path}\n" for path in made))
 
 
+def lexical(folder: Path) -> None:
+    """A pair of recordings as ZeroSpeech 2021 has them."""
+    there = folder / "public/lexical/dev"
+    there.mkdir(parents=True)
+    for name, path in zip("ab", sorted((folder / "corpus/dev").glob("s1*.wav")), strict=False):
+        shutil.copy(path, there / f"{name}.wav")
+    (there / "gold.csv").write_text("id,filename,voice,frequency,word,correct\n1,a,v,7,cat,1\n1,b,v,7,dat,0\n")
+
+
 # page -> what must have been done before one of its commands
 BEFORE: dict[str, list[tuple[str, Callable[[Path], None]]]] = {
     "docs/use.md": [("python inference.py --resynthesise dev.scp", trained)],
     "docs/speechtokenizer.md": [("python inference.py --decode again.scp", tokenized)],
+    "docs/dpslm.md": [("python evaluate.py --pairs", lexical)],
     "docs/resynthesis.md": [("python -m data.prepare.resample", vctk)],
     "docs/evaluation.md": [
         ("python evaluate.py -scp public/libri2mix_test --output out", extracted),
@@ -284,7 +307,7 @@ def run_python(page: str, checkpoint: Path, overrides: list[str], **names: objec
 @pytest.mark.slow
 def test_the_python_runs() -> None:
     assert {page for page in PAGES if blocks(page, "python")} == {
-        "docs/use.md", "docs/speechtokenizer.md", "docs/resynthesis.md",
+        "docs/use.md", "docs/speechtokenizer.md", "docs/resynthesis.md", "docs/dpslm.md",
     }  # fmt: skip
     speech = {"mixture": read("mix_clean", "utt0")[0], "enrolment": read("aux_s1", "utt0")[0]}
     names = run_python("docs/use.md", REFERENCE / "tselm.pth", settings(), **speech)
@@ -303,6 +326,9 @@ def test_the_python_runs() -> None:
     frames = -(-len(wav()) // 80)
     assert names["f0"].shape == (frames,) and names["codes"].shape == (frames // 16,)
     assert names["units"].shape == (1, -(-len(wav()) // 320), 1) and names["speech"].shape == (len(wav()),)
+    lm = as_overrides(lm_settings(max_units=5))
+    names = run_python("docs/dpslm.md", UNIT_REFERENCE / "unit_lm.pt", lm, units=collapsed("utt0"))
+    assert names["score"] < 0 and len(names["more"]) <= 5
 
 
 @pytest.mark.parametrize("page", PAGES)

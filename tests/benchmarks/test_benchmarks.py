@@ -32,6 +32,7 @@ from tests.toy import run
             ("--frames", "100"),
             ("search, 100 frames", "5% of the units", "100 frames against 200", "WavLM to layer"),
         ),
+        ("generation", ("--tokens", "40"), ("unit LM, 40 units more", "ELLA-V, 20 units")),
         ("limuse", ("--seconds", "0.5"), ("K=16: extract 0.5 s", "K=16, 3 bits: train a clip")),
         ("lists", ("--files", "3", "--seconds", "2"), ("1 process", "2 processes")),
         ("loading", ("--step_seconds", "1"), ("training items", "1 worker", "2 workers")),
