@@ -91,8 +91,8 @@ def plainly(run: Callable[[], Any]) -> Callable[[], Any]:
 
 @contextlib.contextmanager
 def _plain_way() -> Iterator[None]:
-    def concatenated(layer: blocks.SharedLinear, x: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-        both = torch.cat([x, shared[:, None].expand(-1, x.shape[1], -1, -1)], dim=2)
+    def concatenated(layer: blocks.SharedLinear, x: torch.Tensor, shared: torch.Tensor | None = None) -> torch.Tensor:
+        both = x if shared is None else torch.cat([x, shared[:, None].expand(-1, x.shape[1], -1, -1)], dim=2)
         made = torch.nn.functional.conv1d(both.flatten(0, 1), layer.weight_in_use[..., None], layer.bias)
         return made.unflatten(0, x.shape[:2])
 

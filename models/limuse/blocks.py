@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.limuse.quantiser import round_activations, round_together
+from models.limuse.quantiser import round_activations
 
 TOGETHER = 16  # blocks; measured, see benchmarks.limuse
 NORM_EPS = 1e-8  # of all norms but TAC's, whose is torch's default
@@ -53,11 +53,13 @@ class ChannelLinear(Layer, nn.Linear):
 class SharedLinear(Layer, nn.Linear):
     """A linear layer over the channels of each group and those of a mean that all groups share, as if concatenated."""
 
-    def forward(self, x: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-        """[R, K, h, F] and [R, h, F] -> [R, K, n, F]; what is shared is computed once."""
-        own, others = self.weight_in_use[..., None].split(x.shape[2], dim=1)
-        made = F.conv1d(x.flatten(0, 1), own).unflatten(0, x.shape[:2])
-        return made + F.conv1d(shared, others, self.bias)[:, None]
+    def forward(self, x: torch.Tensor, shared: torch.Tensor | None = None) -> torch.Tensor:
+        """[R, K, h, F] and [R, h, F] -> [R, K, n, F]; what is shared is computed once. Or both concatenated already."""
+        weight, own = self.weight_in_use[..., None], x.flatten(0, 1)
+        if shared is None:
+            return F.conv1d(own, weight, self.bias).unflatten(0, x.shape[:2])
+        of_own, of_shared = weight.split(x.shape[2], dim=1)
+        return F.conv1d(own, of_own).unflatten(0, x.shape[:2]) + F.conv1d(shared, of_shared, self.bias)[:, None]
 
 
 class GlobalNorm(nn.Module):
@@ -99,10 +101,14 @@ class TAC(nn.Module):
         rows, groups = x.shape[:2]
         z = self.TAC_input(round_activations(x, self.bits, examples).flatten(0, 1)).unflatten(0, (rows, groups))
         mean = self.TAC_mean(z.mean(dim=1))  # of z as it is
-        if self.bits is not None:
-            z, mean = round_together(round_activations(z, self.bits, examples), mean, self.bits, examples)
         linear, nonlinearity = self.TAC_output
-        return x + self.TAC_norm(nonlinearity(linear(z, mean)).flatten(0, 1)).view(x.shape)
+        if self.bits is None:
+            made = linear(z, mean)
+        else:  # in one product: as two, the last bits would follow from the batch, and roundings from them
+            z = round_activations(z, self.bits, examples)
+            both = torch.cat([z, mean[:, None].expand(-1, groups, -1, -1)], dim=2)
+            made = linear(round_activations(both, self.bits, examples))
+        return x + self.TAC_norm(nonlinearity(made).flatten(0, 1)).view(x.shape)
 
 
 class TCNBlock(nn.Module):

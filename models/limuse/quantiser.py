@@ -111,15 +111,6 @@ def round_activations(x: torch.Tensor, bits: int | None, examples: int) -> torch
     return _Rounded.apply(x, bits, examples) if x.requires_grad else _rounded(x, bits, examples)
 
 
-def round_together(x: torch.Tensor, other: torch.Tensor, bits: int, examples: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """``round_activations`` of two tensors as if they were concatenated."""
-    joined = torch.cat([x.reshape(examples, -1), other.reshape(examples, -1)], dim=1)
-    first, second = round_activations(joined, bits, examples).split(
-        [x.numel() // examples, other.numel() // examples], 1
-    )
-    return first.reshape(x.shape), second.reshape(other.shape)
-
-
 def _rounded(x: torch.Tensor, bits: int, examples: int) -> torch.Tensor:
     flat = x.reshape(examples, -1)
     low, high = flat.amin(dim=1, keepdim=True), flat.amax(dim=1, keepdim=True)
