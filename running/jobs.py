@@ -201,7 +201,7 @@ def measure(
                 broken[job.name] = unreadable[path]
             continue
         try:
-            seconds[job.name] = 0.0 if spec.kind == "text" else arrays.rows(path) / (spec.sample_rate or 1.0)
+            seconds[job.name] = 0.0 if spec.kind in ("text", "file") else arrays.rows(path) / (spec.sample_rate or 1.0)
         except (ValueError, OSError) as error:
             broken[job.name] = str(error)
     return seconds, broken, found

@@ -172,7 +172,7 @@ def _read(role: Role, path: str) -> Recording | np.ndarray | str:
         raise ValueError(f"{path} holds no samples")
 
     def read(start: int, length: int) -> np.ndarray:
-        return audio.read(path, start=start, length=min(length, samples - start), **settings)
+        return audio.read(path, start=start, length=max(0, min(length, samples - start)), **settings)
 
     return Recording(read, samples, path)
 
