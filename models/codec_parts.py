@@ -45,6 +45,7 @@ def load_codec(*, codec: ResidualCodec, path: str | os.PathLike) -> ResidualCode
         FileNotFoundError, ValueError: the file is missing, or does not fit.
     """
     codec.load_checkpoint(path)
+    codec.checkpoint = "refused"  # it has its weights: a run's checkpoint is of another part
     return codec
 
 
