@@ -30,7 +30,7 @@ _LAYERS = (
     "GC_TCN", "GC_TCN_Q", "TAC", "TAC_Q", "TCN", "TCN_Q",
 )  # fmt: skip
 # What a pickled whole model is made of.
-STAND_INS = (
+_STAND_INS = (
     _MODEL,
     *(f"{module}.{name}" for module in ("LiMuSE", "utils") for name in _LAYERS),
     *(f"{c.__module__}.{c.__name__}" for c in vars(torch.nn.modules).values() if isinstance(c, type)),
@@ -171,7 +171,7 @@ def read_thresholds(path: Path, given: str | os.PathLike | None, *, shape: tuple
 
 def _load(path: Path) -> Any:
     """The content of a torch file: a checkpoint, or the record of a pickled model."""
-    content = load_torch(path, stand_ins=STAND_INS)
+    content = load_torch(path, stand_ins=_STAND_INS)
     return content if isinstance(content, Inert) else checkpoint.checked(content, path)
 
 

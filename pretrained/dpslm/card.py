@@ -81,8 +81,8 @@ def write_card(release: Path, folder: Path) -> None:
         "",
         *section("What comes back", unit_rows(found["unit_error"])),
         f"Units of what is said again against those of the recording, for {found['unit_error']['codec']['count']} "
-        "utterances of held-out voices: insertions, deletions and exchanges, over the units. No recogniser was at hand "
-        "for word errors.",
+        "utterances of held-out voices: insertions, deletions and exchanges, over the units. One codebook of the codec "
+        "loses most of them, also where the codes are the recording's own. No recogniser was at hand for word errors.",
         "",
         *section("The voice over the borders of pieces", border_rows(found["borders"])),
         "Distance of mean cepstra of 1.5 s on either side, each coefficient divided by its deviation, where long "
@@ -123,7 +123,11 @@ def pair_rows(pairs: Mapping[str, Any]) -> list[list[str]]:
 
 
 def unit_rows(errors: Mapping[str, Any]) -> list[list[str]]:
-    titles = {"resynthesised": "the toy", "codec": "its codec alone (ceiling)", "another": "another utterance (floor)"}
+    titles = {
+        "resynthesised": "the toy",
+        "codec": "its codec alone: the recording's own codes",
+        "another": "another utterance: chance",
+    }
     return [["", "unit error (%)"], *([titles[name], format.mean(row, "%")] for name, row in errors.items())]
 
 
