@@ -174,7 +174,8 @@ class UnitLanguageModel(Frozen):
                 new = self._new([prompts[row] for row in rows], draws, most, temperature=temperature, top_p=top_p)
             for row, ids in zip(rows, new, strict=True):
                 ended = ids and ids[-1] == BOS
-                found[row] = Continuation(torch.tensor(ids[: len(ids) - bool(ended)]) - 1, not ended)
+                new_ids = torch.tensor(ids[: len(ids) - bool(ended)], dtype=torch.int64)
+                found[row] = Continuation(new_ids - 1, not ended)
         return found
 
     def _new(

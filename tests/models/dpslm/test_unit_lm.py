@@ -71,6 +71,14 @@ def test_how_a_continuation_ended_is_told() -> None:
     assert all(len(one.units) >= 50 for one in later.go_on([PROMPTS[0]] * 8, seeds=range(8), max_units=60))
 
 
+def test_a_continuation_that_ends_at_once_is_whole_numbers_too() -> None:
+    model = unit_lm(min_units=0, temperature=0.0)
+    with torch.no_grad():
+        model.network.output.weight.zero_()  # BOS, the first of equals, is taken
+    (found,) = model.go_on([PROMPTS[0]], seeds=[0])
+    assert not len(found.units) and found.units.dtype == torch.int64 and not found.was_cut
+
+
 def test_scores_are_float32_whatever_the_precision_says() -> None:
     assert unit_lm(generation_precision="bf16").score(PROMPTS) == unit_lm().score(PROMPTS)
 
