@@ -1,128 +1,174 @@
-"""Language models of units: generation with a memory, all sequences together, against the plain way.
+"""Generation by both language models of DP-SLM: in batches, with what was fed kept, against the plain way.
 
-The plain way does one sequence after another, and computes the whole prefix for each token. Weights are random, and
-sequences are kept from ending, so that both make the same number of tokens.
+The plain way: one sequence after the other, and at each step the network hears the whole prefix; of its positions only
+the last one's logits are computed. Weights are random: speed does not depend on them, but what is generated does, so no
+sequence ends before ``--tokens``. The size is that of a small model; ``--published`` takes the published one.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from benchmarks.measure import Row, matmul_peak, parser, prepare, show, side_by_side
+from benchmarks import floor
+from benchmarks.measure import Row, against, bandwidth, matmul_peak, once, parser, prepare, show, where_time_goes
 from models.dpslm.acoustic import AcousticModel
 from models.dpslm.acoustic_network import AcousticNetwork
 from models.dpslm.unit_lm import UnitLanguageModel
 from models.dpslm.unit_lm_network import BOS, UnitNetwork
+from models.dpslm.vocabulary import BOS as BEGIN
 from models.dpslm.vocabulary import EOP
 from modules.rotary_decoder import RotaryDecoder
+from modules.sampling import Draws, choose
 
-# A quarter of the published width and depth: the plain way of the whole would take half an hour on two cores.
-SIZES = {"d_model": 256, "num_layers": 6, "num_heads": 4, "num_kv_heads": 4, "head_dim": 64, "d_ffn": 1024}
-TOY = {"d_model": 32, "num_layers": 1, "num_heads": 2, "num_kv_heads": 2, "head_dim": 16, "d_ffn": 48}
-CLUSTERS, CODES, PROMPT = 500, 4096, 20
+SIZES = {
+    "toy": {"d_model": 32, "num_layers": 2, "num_heads": 4, "num_kv_heads": 4, "head_dim": 8, "d_ffn": 64},
+    "small": {"d_model": 256, "num_layers": 4, "num_heads": 4, "num_kv_heads": 4, "head_dim": 64, "d_ffn": 1024},
+    "published": {
+        "d_model": 1024, "num_layers": 12, "num_heads": 16, "num_kv_heads": 16, "head_dim": 64, "d_ffn": 4096,
+    },
+}  # fmt: skip
+CLUSTERS, CODES, MOST_CODES = 500, 4096, 10
+SAMPLING = {"temperature": 1.0, "top_p": 0.8}
 
 
 def main(argv: list[str] | None = None) -> int:
     options = parser(__doc__)
-    options.add_argument("--tokens", type=int, help="that are generated for each sequence (400; toy: 24)")
-    options.add_argument("--batch", type=int, help="sequences (8; toy: 2)")
+    options.add_argument("--tokens", type=int, default=400, help="of a sequence (%(default)s)")
+    options.add_argument("--batch", type=int, default=8, help="sequences (%(default)s)")
+    options.add_argument("--prompt", type=int, default=20, help="units before a continuation (%(default)s)")
+    options.add_argument("--published", action="store_true", help="the published size (minutes for each 100 tokens)")
     args = options.parse_args(argv)
     device = prepare(args)
-    tokens, batch = args.tokens or (24 if args.toy else 400), args.batch or (2 if args.toy else 8)
-    sizes = TOY if args.toy else SIZES
-    torch.manual_seed(0)
-    prompts = [torch.arange(PROMPT) * (row + 2) % CLUSTERS for row in range(batch)]
-    rows = [
-        unit_lm(sizes, prompts, tokens, device=device, repeats=args.repeats),
-        acoustic(sizes, prompts, tokens, device=device, repeats=args.repeats),
-    ]
-    print(f"{batch} sequences, networks of {sizes}, {CLUSTERS} units and {CODES} codes")
-    show(rows, peaks={"fp32": matmul_peak(device)})
+    name = "toy" if args.toy else "published" if args.published else "small"
+    peaks, speed = {"fp32": matmul_peak(device)}, bandwidth(device)
+    rows, told = [], []
+    for what, make in (("unit LM", Continuing), ("ELLA-V", Speaking)):
+        job = make(SIZES[name], args, device)
+        made: dict[str, list[Tensor]] = {}
+
+        def plain(job=job, made=made) -> None:
+            made["plain"] = job.plain()
+
+        def ours(job=job, made=made) -> None:
+            made["ours"] = job.ours()
+
+        with torch.no_grad():
+            plain_seconds = once(plain, device=device)
+            _, seconds = against(plain_seconds, ours, device=device, repeats=args.repeats)
+            operations = floor.counted(job.ours)
+        steps = args.batch * args.tokens / seconds
+        rows.append(
+            Row(f"{what}, {args.batch} x {args.tokens}", plain_seconds, seconds, operations, f"{steps:.0f} tokens/s")
+        )
+        read = floor.weights(job.network) * args.tokens
+        told.append(f"{what}: {where_time_goes(job.ours, device=device, parts=8)}")
+        told.append(
+            f"{what}: {1e3 * seconds / args.tokens:.2f} ms a step; weights of {floor.weights(job.network) / 2**20:.0f} "
+            f"MiB are read at {read / seconds / 1e9:.1f} GB/s, of {speed / 1e9:.1f} that the memory does; tokens that "
+            f"are the plain way's: {100 * same(made['plain'], made['ours']):.2f} %"
+        )
+    show(rows, peaks=peaks)
+    sizes = ", ".join(f"{key} {value}" for key, value in SIZES[name].items())
+    print(f"\nsize: {sizes}; K = {CLUSTERS}, C = {CODES}; random weights\nwhere the time goes:\n" + "\n".join(told))
     return 0
 
 
-@torch.no_grad()
-def unit_lm(sizes: dict, prompts: list[torch.Tensor], tokens: int, *, device: torch.device, repeats: int) -> Row:
-    network = UnitNetwork(num_clusters=CLUSTERS, dropout=0.0, **sizes).to(device)
-    model = UnitLanguageModel(network=network, max_units=tokens, min_units=tokens, temperature=0.0).to(device)
+class Continuing:
+    """The unit language model goes on from prompts."""
 
-    def plain() -> list[list[int]]:
-        return [
-            greedy(network, [BOS, *(units + 1).tolist()], tokens, closed=[BOS], no_repeat=True) for units in prompts
-        ]
+    def __init__(self, sizes: dict[str, int], args: argparse.Namespace, device: torch.device):
+        self.network = UnitNetwork(num_clusters=CLUSTERS, **sizes)
+        self.tokens, self.seeds = args.tokens, list(range(args.batch))
+        self.model = UnitLanguageModel(
+            network=self.network, max_units=args.tokens, min_units=args.tokens, **SAMPLING
+        ).to(device)
+        self.prompts = walks(args.batch, args.prompt)
 
-    def ours() -> list[list[int]]:
-        return [(new + 1).tolist() for new in model.generate(prompts, seeds=[0] * len(prompts))]
+    def ours(self) -> list[Tensor]:
+        return self.model.generate(self.prompts, seeds=self.seeds)
 
-    require_same(plain(), ours())
-    theirs, mine = side_by_side(plain, ours, device=device, repeats=repeats)
-    work = f"unit LM, {tokens} units more"
-    return Row(work, theirs, mine, operations(network, len(prompts), len(prompts[0]) + 1, tokens))
+    def plain(self) -> list[Tensor]:
+        return [self._one(units, seed) for units, seed in zip(self.prompts, self.seeds, strict=True)]
 
-
-@torch.no_grad()
-def acoustic(sizes: dict, prompts: list[torch.Tensor], tokens: int, *, device: torch.device, repeats: int) -> Row:
-    """Each unit has as many codes, since EOP is never the likeliest."""
-    network = AcousticNetwork(num_clusters=CLUSTERS, num_codes=CODES, **sizes).to(device)
-    each = max(1, tokens // PROMPT - 2)  # codes of a unit; with its EOP and itself there are ``tokens`` in all
-    model = AcousticModel(
-        network=network, num_clusters=CLUSTERS, num_codes=CODES, temperature=0.0, max_codec_tokens_per_phone=each
-    ).to(device)
-    v = model.vocabulary
-    network.output.bias[v.special(EOP)] = -1e4
-    closed = [i for i in range(4 + CLUSTERS) if i != v.special(EOP)]
-
-    def plain() -> list[list[int]]:
-        found = []
-        for units in prompts:
-            ids = [*v.of_units(units.to(device)).tolist(), v.special(1)]
-            codes: list[int] = []
-            for unit in v.of_units(units.to(device)).tolist():
-                new = greedy(network, [*ids, unit], each, closed=closed)
-                codes += new
-                ids += [unit, *new, v.special(EOP)]
-            found.append(codes)
-        return found
-
-    def ours() -> list[list[int]]:
-        said = model.generate(prompts, seeds=[0] * len(prompts))
-        return [v.of_codes(codes.to(device)).tolist() for codes in said]
-
-    require_same(plain(), ours())
-    theirs, mine = side_by_side(plain, ours, device=device, repeats=repeats)
-    work = f"ELLA-V, {PROMPT} units of {each} codes"
-    return Row(work, theirs, mine, operations(network, len(prompts), PROMPT + 1, PROMPT * (each + 2)))
+    def _one(self, units: Tensor, seed: int) -> Tensor:
+        draws, ids = Draws([seed]), [BOS, *(units + 1).tolist()]
+        for step in range(self.tokens):
+            logits = last_logits(self.network, ids)
+            logits[:, [BOS, ids[-1]]] = -torch.inf
+            ids.append(drawn(logits, draws, step))
+        return torch.tensor(ids[1 + len(units) :]) - 1
 
 
-def greedy(
-    network: RotaryDecoder, ids: list[int], tokens: int, *, closed: list[int], no_repeat: bool = False
-) -> list[int]:
-    """The likeliest tokens after ``ids``, the whole prefix computed for each."""
-    device, new = network.output.weight.device, []
-    for _ in range(tokens):
-        logits = network(torch.tensor([ids + new], device=device))[0, -1]
-        logits[closed] = -torch.inf
-        if no_repeat:
-            logits[(ids + new)[-1]] = -torch.inf
-        new.append(int(logits.argmax()))
-    return new
+class Speaking:
+    """ELLA-V says units, up to so many tokens."""
+
+    def __init__(self, sizes: dict[str, int], args: argparse.Namespace, device: torch.device):
+        self.network = AcousticNetwork(num_clusters=CLUSTERS, num_codes=CODES, **sizes)
+        self.tokens, self.seeds = args.tokens, list(range(args.batch))
+        self.model = AcousticModel(
+            network=self.network, num_clusters=CLUSTERS, num_codes=CODES, max_tokens=args.tokens,
+            max_codec_tokens_per_phone=MOST_CODES, **SAMPLING,
+        ).to(device)  # fmt: skip
+        self.units = walks(args.batch, args.tokens // 2 + 1)  # at least two tokens each, so that all cannot be said
+
+    def ours(self) -> list[Tensor]:
+        return self.model.generate(self.units, seeds=self.seeds)
+
+    def plain(self) -> list[Tensor]:
+        return [self._one(units, seed) for units, seed in zip(self.units, self.seeds, strict=True)]
+
+    def _one(self, units: Tensor, seed: int) -> Tensor:
+        vocabulary, draws, codes, of_unit = self.model.vocabulary, Draws([seed]), [], 0
+        waiting, eop = vocabulary.of_units(units.to(vocabulary.ids.device)).tolist(), vocabulary.special(EOP)
+        allowed = torch.zeros(vocabulary.size, dtype=torch.bool, device=vocabulary.ids.device)
+        allowed[vocabulary.ids[4 + CLUSTERS :]] = True
+        allowed[eop] = True
+        ids = [*waiting, vocabulary.special(BEGIN), waiting.pop(0)]
+        for step in range(self.tokens):
+            if ids[-1] == eop:
+                ids.append(waiting.pop(0))
+                of_unit = 0
+                continue
+            if of_unit == MOST_CODES:
+                ids.append(eop)
+                continue
+            logits = last_logits(self.network, ids).masked_fill(~allowed, -torch.inf)
+            ids.append(drawn(logits, draws, step))
+            if ids[-1] != eop:
+                codes.append(int(vocabulary.symbols[ids[-1]]) - 4 - CLUSTERS)
+                of_unit += 1
+        return torch.tensor(codes)
 
 
-def require_same(theirs: list[list[int]], ours: list[list[int]]) -> None:
-    """Raise a RuntimeError if the two ways made different tokens."""
-    if theirs != ours:
-        raise RuntimeError("the two ways made different tokens: rounding decides here, try another seed")
+def last_logits(network: RotaryDecoder, ids: Sequence[int]) -> Tensor:
+    """[1, V] behind the last of these ids."""
+    device = network.output.weight.device
+    where = torch.zeros(1, len(ids), dtype=torch.bool, device=device)
+    where[:, -1] = True
+    return network(torch.tensor([ids], device=device), where)
 
 
-def operations(network: RotaryDecoder, batch: int, prompt: int, tokens: int) -> float:
-    """Of the products with weights, each position once; the logits of new tokens alone."""
-    logits = network.output.weight.numel()
-    weights = (
-        sum(p.numel() for p in network.parameters() if p.ndim == 2) - logits - network.tok_embeddings.weight.numel()
-    )
-    return 2.0 * batch * ((prompt + tokens) * weights + tokens * logits)
+def drawn(logits: Tensor, draws: Draws, step: int) -> int:
+    numbers = torch.from_numpy(draws.at([0], [step])).to(logits.device)
+    return int(choose(logits, numbers, **SAMPLING))
+
+
+def walks(rows: int, length: int) -> list[Tensor]:
+    """Units without repeats."""
+    generator = torch.Generator().manual_seed(0)
+    steps = torch.randint(1, CLUSTERS, (rows, length), generator=generator)
+    return list(steps.cumsum(dim=1) % CLUSTERS)
+
+
+def same(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    """The share of the tokens that are equal."""
+    equal = sum(int((a == b).sum()) for a, b in zip(first, second, strict=True) if a.shape == b.shape)
+    return equal / sum(map(len, first))
 
 
 if __name__ == "__main__":

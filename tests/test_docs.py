@@ -72,6 +72,7 @@ TOY_SIZE = {
     ("models/speechtokenizer/teacher_features", "config/speechtokenizer.yaml"): CODEC,
     ("inference.py", "config/resynthesis/vocoder.yaml"): VOICES,
     ("evaluate.py", "config/resynthesis/vocoder.yaml"): VOICES,
+    ("inference.py", "config/toy/resynthesis.yaml"): {},
     ("train.py", "config/resynthesis/f0_vqvae.yaml"): {
         **SHORT, **{key: value for key, value in VOICES.items() if key.startswith("f0_")},
     },

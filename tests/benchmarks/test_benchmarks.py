@@ -32,7 +32,7 @@ from tests.toy import run
             ("--frames", "100"),
             ("search, 100 frames", "5% of the units", "100 frames against 200", "WavLM to layer"),
         ),
-        ("generation", ("--tokens", "40"), ("unit LM, 40 units more", "ELLA-V, 20 units")),
+        ("generation", ("--tokens", "60", "--batch", "3"), ("unit LM, 3 x 60", "ELLA-V, 3 x 60")),
         ("limuse", ("--seconds", "0.5"), ("K=16: extract 0.5 s", "K=16, 3 bits: train a clip")),
         ("lists", ("--files", "3", "--seconds", "2"), ("1 process", "2 processes")),
         ("loading", ("--step_seconds", "1"), ("training items", "1 worker", "2 workers")),
@@ -49,6 +49,8 @@ def test_a_benchmark_runs_at_toy_size(capsys, name: str, options: tuple, rows: t
         assert re.search(rf"^\|.*{row}.*\| \d+\.\d+ \|", printed, flags=re.MULTILINE), printed
     if name in ("tokenizing", "codec", "units"):
         assert "baseline's: 100.00 %" in printed
+    if name == "generation":
+        assert printed.count("tokens that are the plain way's: 100.00 %") == 2
     if name == "extraction":
         assert float(re.search(r"largest difference (\S+)", printed)[1]) < 1e-4
     if name == "loading":
