@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from tests.toy import ENVIRONMENT, REFERENCE, ROOT, UTTERANCES, call, flags, read
+from tests.toy import REFERENCE, ROOT, UTTERANCES, call, flags, read
 
 for package in ("torchmetrics", "pesq", "pystoi", "speechmos", "onnxruntime", "librosa"):
     pytest.importorskip(package, reason="requirements-eval.txt is not installed")
@@ -252,7 +252,7 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(lists: Path, outputs: Pat
         shutil.copy(outputs / f"{UTTERANCES[number % 4]}.wav", outputs / f"more{number}.wav")
     command = ["evaluate.py", "-scp", lists, "--output", outputs, "-proc", 2, "--metrics", *QUICK, "estoi"]
     process = subprocess.Popen(
-        [sys.executable, *map(str, command)], cwd=ROOT, env=ENVIRONMENT, start_new_session=True,
+        [sys.executable, *map(str, command)], cwd=ROOT, env=start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     lines = outputs / "metrics.jsonl"

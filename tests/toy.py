@@ -47,8 +47,6 @@ SIZES = {
     "kmeans_path": REFERENCE / "kmeans",
     "hifi_gan_path": REFERENCE / "hifigan",
 }
-# As many threads as the tests themselves have: another number changes the last bits.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}
 RECIPE = ROOT / "config/tselm_l.yaml"
 
 
@@ -65,7 +63,7 @@ def flags(**more: object) -> list[str]:
 def run(*command: object, timeout: int = 300) -> subprocess.CompletedProcess:
     """One of the project's programs, from its root."""
     arguments = [sys.executable, *map(str, command)]
-    return subprocess.run(arguments, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 
 
 def stop_after_first_save(*command: object, checkpoint: Path, number: int = signal.SIGKILL) -> Done:
@@ -73,7 +71,6 @@ def stop_after_first_save(*command: object, checkpoint: Path, number: int = sign
     process = subprocess.Popen(
         [sys.executable, *map(str, command)],
         cwd=ROOT,
-        env=ENVIRONMENT,
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,

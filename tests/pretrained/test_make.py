@@ -17,7 +17,7 @@ from models import load_extractor
 from pretrained import making
 from pretrained.toy import make as toy
 from tests.processes import descendants, is_alive, wait_for
-from tests.toy import ENVIRONMENT, ROOT, call, in_this_process, settings, write_corpus
+from tests.toy import ROOT, call, in_this_process, settings, write_corpus
 
 
 def test_the_interferer_is_enrolled_with_another_file_in_which_it_is_the_target() -> None:
@@ -109,7 +109,7 @@ def test_killing_the_toys_making_does_not_leave_the_training_alive(tmp_path) -> 
         "from pathlib import Path; from pretrained.toy.make import Toy\n"
         f"Toy(Path({str(tmp_path)!r}), hours=1, gpus='[cpu, cpu]', changes={changes}).train('tselm', **{lists})"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, start_new_session=True)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=start_new_session=True)
     last, below = tmp_path / "tselm/ckpt/last.pth", []
     try:
         wait_for(lambda: last.exists() or process.poll() is not None, seconds=300)
