@@ -252,7 +252,7 @@ def test_a_killed_evaluation_goes_on_and_ends_the_same(lists: Path, outputs: Pat
         shutil.copy(outputs / f"{UTTERANCES[number % 4]}.wav", outputs / f"more{number}.wav")
     command = ["evaluate.py", "-scp", lists, "--output", outputs, "-proc", 2, "--metrics", *QUICK, "estoi"]
     process = subprocess.Popen(
-        [sys.executable, *map(str, command)], cwd=ROOT, env=start_new_session=True,
+        [sys.executable, *map(str, command)], cwd=ROOT, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     lines = outputs / "metrics.jsonl"

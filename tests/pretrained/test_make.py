@@ -109,7 +109,7 @@ def test_killing_the_toys_making_does_not_leave_the_training_alive(tmp_path) -> 
         "from pathlib import Path; from pretrained.toy.make import Toy\n"
         f"Toy(Path({str(tmp_path)!r}), hours=1, gpus='[cpu, cpu]', changes={changes}).train('tselm', **{lists})"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=start_new_session=True)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
     last, below = tmp_path / "tselm/ckpt/last.pth", []
     try:
         wait_for(lambda: last.exists() or process.poll() is not None, seconds=300)
