@@ -74,6 +74,15 @@ def two_threads() -> None:
     torch.set_num_threads(2)
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(two_threads):
+    """A number of threads that a test leaves to those after it changes the last bits of what they compute."""
+    yield
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    assert threads == 2, f"it leaves {threads} threads to the tests after it: call programs by tests.toy.call"
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     """The reference's tokenizer."""

@@ -19,10 +19,12 @@ def seed_everything(*where: int) -> None:
 def make_reproducible() -> None:
     """Ask for the same result from the same input: no TF32 rounding, no timing-dependent choice of an algorithm.
 
-    To be called when all libraries are imported: speechbrain, for one, allows TF32 everywhere as it is imported. On a
-    GPU, torch takes its deterministic algorithms where it has them, and warns where it has none.
+    To be called when all libraries are imported: speechbrain, for one, allows TF32 everywhere as it is imported, on
+    CPUs that have it too. On a GPU, torch takes its deterministic algorithms where it has them, and warns where it has
+    none.
     """
-    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+    cuda, cudnn, cpu = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    for backend in (cuda.matmul, cudnn.conv, cudnn.rnn, cpu.matmul, cpu.conv, cpu.rnn):
         backend.fp32_precision = "ieee"
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

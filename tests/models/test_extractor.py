@@ -214,10 +214,11 @@ import torch
 from models import load_extractor
 from tests.toy import RECIPE, REFERENCE, settings
 load_extractor(RECIPE, REFERENCE / "tselm.pth", overrides=settings())
-print(torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision)
+backends = torch.backends
+print(backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision, backends.mkldnn.matmul.fp32_precision)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "ieee ieee\n", done.stderr
+    assert done.stdout == "ieee ieee ieee\n", done.stderr
 
 
 # -- tokens in and out -------------------------------------------------------------------------------------------------

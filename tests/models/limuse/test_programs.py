@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,20 @@ import pytest
 import soundfile as sf
 import torch
 
-import inference
 from models.limuse.speaker_encoders import load_speaker_encoder, origin_of
 from models.load import load_model
 from tests.limuse import DIMS, RECIPE, REFERENCE, UTTERANCES, checkpoint, expected, flags, inputs, overrides
+from tests.toy import call
 from utils import checkpoint as ours
 
 
 def run(output: Path, where: Path | None = REFERENCE / "test", *more: object, which: str = "full", **values) -> int:
     command = ["-config", RECIPE, "-ckpt", values.pop("ckpt", checkpoint(which)), "--output", output, "-gpus", "cpu"]
     command += ["-scp", where] if where else []
-    return inference.main([str(x) for x in (*command, "-proc", 1, *more, *flags(which, **values))])
+    done = call("inference.py", *command, "-proc", 1, *more, *flags(which, **values))
+    sys.stdout.write(done.stdout)
+    sys.stderr.write(done.stderr)
+    return done.returncode
 
 
 def wav(path: Path) -> torch.Tensor:
