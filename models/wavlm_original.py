@@ -21,6 +21,7 @@ from utils.tensor_files import as_tensors, newer_names
 
 _MOST = 100  # convolutions; also of each part of the expression, or repetitions of repetitions would fill the memory
 _LONGEST = 1000  # characters of the expression
+_LARGEST = 65536  # number of a file's configuration
 _NUMBERS = (
     "encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads", "conv_pos",
     "conv_pos_groups", "num_buckets", "max_distance",
@@ -86,9 +87,11 @@ def load_original(path: str | os.PathLike, *, highest: int) -> tuple[WavLMModel,
     if highest > total:
         raise ValueError(f"{path} has {total} layers, layer {highest} was asked for")
     config.num_hidden_layers = highest
-    with torch.device("meta"):  # values that are drawn only to be replaced take seconds
-        model = WavLMModel(config)
-    model = model.to_empty(device="cpu").eval()
+    try:
+        with torch.device("meta"):  # shapes alone, however large: what does not fit the tensors takes no memory
+            model = WavLMModel(config)
+    except ValueError as error:
+        raise ValueError(f"{path}: the sizes of its cfg do not fit together: {error}") from error
     wanted = {_original_name(name): name for name in model.state_dict()}
     above = re.compile(r"encoder\.layers\.(\d+)\.")
     kept = {n: x for n, x in state.items() if not ((m := above.match(n)) and highest <= int(m[1]) < total)}
@@ -96,17 +99,17 @@ def load_original(path: str | os.PathLike, *, highest: int) -> tuple[WavLMModel,
         kept["post_extract_proj.weight"] = torch.eye(config.hidden_size)
         kept["post_extract_proj.bias"] = torch.zeros(config.hidden_size)
     _require_fitting(wanted, kept, model.state_dict(), path)
-    model.load_state_dict({wanted[name]: kept[name].float() for name in wanted})
-    return model, total
+    model.load_state_dict({wanted[n]: kept[n].to(torch.float32, copy=True) for n in wanted}, assign=True)
+    return model.eval(), total
 
 
 def _is_layer(layer: object) -> bool:
-    return isinstance(layer, tuple) and len(layer) == 3 and all(type(n) is int and 0 < n <= 65536 for n in layer)
+    return isinstance(layer, tuple) and len(layer) == 3 and all(type(n) is int and 0 < n <= _LARGEST for n in layer)
 
 
 def _config(cfg: Mapping[str, Any], state: Mapping[str, Tensor], path: str | os.PathLike) -> WavLMConfig:
-    if lacking := [name for name in _NUMBERS if type(cfg.get(name)) is not int or cfg[name] < 1]:
-        raise ValueError(f"{path}: in cfg these are no numbers above 0, or missing: {', '.join(lacking)}")
+    if lacking := [name for name in _NUMBERS if type(cfg.get(name)) is not int or not 0 < cfg[name] <= _LARGEST]:
+        raise ValueError(f"{path}: in cfg these are no numbers from 1 to {_LARGEST}, or missing: {', '.join(lacking)}")
     if cfg.get("extractor_mode") != "layer_norm" or not cfg.get("layer_norm_first"):
         raise ValueError(
             f"{path}: extractor_mode must be layer_norm and layer_norm_first True, as in WavLM-Large, got "

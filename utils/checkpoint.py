@@ -133,11 +133,7 @@ def require_same(
     problems = []
     for title, here in (("frozen", frozen), ("settings", settings)):
         then = saved.get(title, {})
-        problems += [
-            f"{name} was {str(then[name])[:40]}, is {str(here[name])[:40]}"
-            for name in here
-            if name in then and then[name] != here[name]
-        ]
+        problems += [text for name in here if name in then for text in _differences(name, then[name], here[name])]
     if problems:
         raise ValueError(
             f"{source} was trained with something else than this recipe names: {'; '.join(problems)} "
@@ -156,3 +152,13 @@ def _kind(tensor: torch.Tensor) -> str:
 
 def _is_list(value: object) -> bool:
     return isinstance(value, list | tuple)
+
+
+def _differences(name: str, then: Any, here: Any) -> list[str]:
+    """What a setting was and is, where that differs; of mappings each part of its own."""
+    if then == here:
+        return []
+    if isinstance(then, Mapping) and isinstance(here, Mapping):
+        pairs = {key: (then.get(key, "nothing"), here.get(key, "nothing")) for key in (*then, *here)}
+        return [text for key, (one, other) in pairs.items() for text in _differences(f"{name}.{key}", one, other)]
+    return [f"{name} was {str(then)[:40]}, is {str(here)[:40]}"]

@@ -21,7 +21,7 @@ from models.dpslm.language_files import (
     read_content,
     write_released,
 )
-from models.dpslm.vocabulary import Vocabulary
+from models.dpslm.vocabulary import SPECIAL, Vocabulary
 from utils.tensor_files import as_tensors
 
 EXPORT = "ella_v.pt"
@@ -43,6 +43,10 @@ class AcousticFile(LanguageFile):
     """
 
     tokens: Mapping[str, int]
+
+    @property
+    def vocab_size(self) -> int:
+        return len(SPECIAL) + self.sizes["num_clusters"] + self.sizes["num_codes"]
 
 
 def read_acoustic(path: str | os.PathLike) -> AcousticFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,12 +36,43 @@ class LanguageFile:
         tensors: under their released names.
         provenance: of what it was trained on, see ``data.token_corpus.shared_provenance``; a released file tells
             nothing.
+
+    Raises:
+        ValueError: sizes that cannot be, or that are not those of its tensors: nothing is made of them.
     """
 
     path: str
     sizes: dict[str, Any]
     tensors: dict[str, Tensor]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def vocab_size(self) -> int:
+        """V, of ids."""
+        return self.sizes["num_clusters"] + 1
+
+    def __post_init__(self) -> None:
+        s = self.sizes
+        if lacking := [key for key in (*NETWORK_KEYS, "num_clusters") if key not in s]:
+            raise ValueError(f"{self.path} does not tell these of its sizes: {', '.join(lacking)}")
+        if wrong := [f"{key} is {value!r}" for key, value in s.items() if not _is_size(key, value)]:
+            raise ValueError(f"{self.path} has sizes that no network has: {', '.join(wrong)}")
+        if s["head_dim"] % 2 or s["num_heads"] % s["num_kv_heads"]:
+            raise ValueError(
+                f"{self.path}: head_dim must be even and num_heads a multiple of num_kv_heads, they are "
+                f"{s['head_dim']}, {s['num_heads']} and {s['num_kv_heads']}"
+            )
+        numbers = [int(found[1]) for name in self.tensors if (found := re.match(r"layers\.(\d+)\.", name))]
+        if numbers and max(numbers) + 1 != s["num_layers"]:
+            raise ValueError(f"{self.path}: num_layers is {s['num_layers']}, its tensors are of {max(numbers) + 1}")
+        wanted = {
+            "tok_embeddings.weight": [self.vocab_size, s["d_model"]],
+            "layers.0.attention.wq.weight": [s["num_heads"] * s["head_dim"], s["d_model"]],
+            "layers.0.feed_forward.w1.weight": [s["d_ffn"], s["d_model"]],
+        }
+        for name, shape in wanted.items():
+            if name in self.tensors and (found := list(self.tensors[name].shape)) != shape:
+                raise ValueError(f"{self.path}: {name} is {found}, by its sizes it should be {shape}")
 
     def require_sizes(self, wanted: Mapping[str, Any]) -> None:
         """Raise a ValueError that names each key of which the recipe and this file say something else."""
@@ -51,6 +83,12 @@ class LanguageFile:
         ]
         if differing:
             raise ValueError(f"{self.path} has other sizes than the recipe: {'; '.join(differing)}")
+
+
+def _is_size(key: str, value: Any) -> bool:
+    if key == "rope_theta":
+        return type(value) in (int, float) and 0 < value < float("inf")
+    return type(value) is int and value > 0
 
 
 def read_content(path: str | os.PathLike, what: str) -> Mapping[str, Any]:
@@ -102,7 +140,8 @@ def numbers(part: Mapping[str, Any], keys: Mapping[str, str], path: str | os.Pat
     """
     if lacking := [name for name in keys.values() if type(part.get(name)) not in (int, float)]:
         raise ValueError(f"{path}: these are no numbers, or missing: {', '.join(lacking)}")
-    return {key: part[name] for key, name in keys.items()}
+    found = {key: part[name] for key, name in keys.items()}
+    return {k: int(x) if k != "rope_theta" and float(x).is_integer() else x for k, x in found.items()}
 
 
 def network_sizes(arguments: Mapping[str, Any], path: str | os.PathLike) -> dict[str, Any]:

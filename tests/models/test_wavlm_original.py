@@ -122,3 +122,19 @@ def test_repetitions_of_repetitions_do_not_fill_the_memory() -> None:
         with pytest.raises(ValueError, match="conv_feature_layers"):
             conv_layers(text)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
+
+
+@pytest.mark.parametrize(
+    ("cfg", "said"),
+    [
+        ({"encoder_layers": None}, "no numbers from 1 to 65536, or missing: encoder_layers"),
+        ({"conv_pos": 0, "num_buckets": "64"}, "or missing: conv_pos, num_buckets"),
+        ({"encoder_embed_dim": 320_000}, "or missing: encoder_embed_dim"),
+        ({"encoder_ffn_embed_dim": 65536}, r"fc1.weight \[48, 32\] instead of \[65536, 32\]"),
+        ({"encoder_attention_heads": 5}, "the sizes of its cfg do not fit together"),
+    ],
+)
+def test_sizes_that_cannot_be_take_no_memory_and_name_the_file(tmp_path, content, cfg: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        load_original(written(tmp_path, {**content, "cfg": {**content["cfg"], **cfg}}), highest=2)
+    assert "WavLM-Toy.pt" in str(caught.value)

@@ -115,3 +115,27 @@ def test_lengths_that_are_known_need_no_file_to_be_opened(tmp_path, monkeypatch)
     known = {path: list(length) for path, length in kept.items()}
     monkeypatch.setattr(audio, "header", None)
     assert measure(jobs, {"audio": role}, known=known)[0] == {"utt0": 0.5}
+
+
+def test_the_first_input_that_a_job_has_is_measured(tmp_path) -> None:
+    """Both are optional: units in one line of a list, audio in the next."""
+    import numpy as np
+    import soundfile as sf
+
+    sf.write(tmp_path / "a.wav", np.zeros(8000), 16000)
+    np.save(tmp_path / "u.npy", np.zeros((75, 1), np.int16))
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
+    roles = {
+        "units": Role("tokens", "units.scp", sample_rate=50, optional=True),
+        "audio": Role("audio", "audio.scp", sample_rate=16000, optional=True),
+    }
+    given = {
+        "units": {"units": "u.npy"}, "audio": {"audio": "a.wav"}, "both": {"audio": "a.wav", "units": "u.npy"},
+        "none": {}, "ghost": {"units": "ghost.npy"}, "objects": {"units": "objects.npy"}, "lost": {"audio": "lost.wav"},
+    }  # fmt: skip
+    jobs = [Job(n, {role: str(tmp_path / path) for role, path in ins.items()}, {}) for n, ins in given.items()]
+    seconds, broken, kept = measure(jobs, roles, known={})
+    assert seconds == {"units": 1.5, "audio": 0.5, "both": 1.5}
+    assert broken.keys() == {"none", "ghost", "objects", "lost"} and list(kept) == [str(tmp_path / "a.wav")]
+    assert broken["none"] == "none of units.scp, audio.scp has it"
+    assert "ghost.npy" in broken["ghost"] and "objects.npy" in broken["objects"] and "lost.wav" in broken["lost"]

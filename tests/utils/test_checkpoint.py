@@ -70,6 +70,20 @@ def test_other_frozen_weights_or_another_mode_are_an_error() -> None:
         checkpoint.require_same(saved, frozen={}, settings={"concat": False}, source="x.pth")
 
 
+def test_of_settings_that_are_mappings_only_what_differs_is_told() -> None:
+    """Both were cut off before the part that differed."""
+    then = {"making": {"units": {"tokenizer": "a" * 64, "lmbda": 3.0}, "codes": {}}, "old": {"a": None}}
+    here = {"making": {"units": {"tokenizer": "a" * 64, "lmbda": 4.5}, "codes": {"hop": 600}}, "old": {}}
+    with pytest.raises(ValueError) as error:
+        checkpoint.require_same({"settings": then}, frozen={}, settings=here, source="x.pth")
+    text = str(error.value)
+    for part in ("making.units.lmbda was 3.0, is 4.5", "making.codes.hop was nothing, is 600",
+                 "old.a was None, is nothing"):  # fmt: skip
+        assert part in text
+    assert "tokenizer" not in text
+    checkpoint.require_same({"settings": then}, frozen={}, settings=then, source="x.pth")
+
+
 def test_weights_that_are_not_finite_are_refused() -> None:
     """They were loaded, and trained or extracted on without a word."""
     modules = {"net": nn.Linear(2, 3)}

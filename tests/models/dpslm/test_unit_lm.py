@@ -188,3 +188,19 @@ def test_the_mistral_folder_gives_the_same_logits_in_transformers(tmp_path: Path
     with torch.no_grad():
         found = model(expected()["lm/ids"][None]).logits[0]
     torch.testing.assert_close(found, expected()["lm/logits"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"num_heads": 3}, "num_heads"),
+        ({"head_dim": 7}, "head_dim must be even"),
+        ({"num_layers": 10**9}, "num_layers is 1000000000, its tensors are of 2"),
+        ({"d_ffn": -1}, "d_ffn is -1"),
+        ({"num_clusters": 10**9}, "by its sizes it should be"),
+    ],
+)
+def test_sizes_that_are_not_those_of_the_tensors_are_refused_before_a_network_is_made(changed, said: str) -> None:
+    file = read_unit_lm(REFERENCE / "unit_lm.pt")
+    with pytest.raises(ValueError, match=said):
+        LanguageFile(path="some.pt", sizes={**file.sizes, **changed}, tensors=file.tensors)
