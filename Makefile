@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST ?= --numprocesses=2
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: venv venv-eval demo toy codec voices units gpu test test-fast lint
+.PHONY: venv venv-eval demo toy codec voices units limuse gpu test test-fast lint
 venv: .venv/done
 venv-eval: .venv/done-eval
 
@@ -43,6 +43,10 @@ voices: venv-eval
 # The toy of DP-SLM, from its voices to its card: an hour on two cores.
 units: venv-eval
 	$(BIN)/python -m pretrained.dpslm.make
+
+# The toy of LiMuSE, from its voices to its card: an hour and a half on two cores.
+limuse: venv-eval
+	$(BIN)/python -m pretrained.limuse.make
 
 # All that a GPU is for, measured in eight minutes: GPU="--device cuda:1 --output card.md" for another, and elsewhere.
 gpu: venv

@@ -254,13 +254,14 @@ def speed(
 ) -> dict[str, object]:
     """What a run cost: the work of its groups, and the wall clock, with loading."""
     gpu = [outcome.gpu_memory for outcome in outcomes if outcome.gpu_memory is not None]
+    work = sum(outcome.seconds for outcome in outcomes)
     return {
         "device": " + ".join(sorted({device_name(device) for device in devices})),
         "processes": len(devices),
         "files": files,
         "audio_seconds": round(audio_seconds, 3),
-        "work_seconds_per_second": sum(outcome.seconds for outcome in outcomes) / audio_seconds,
-        "wall_seconds_per_second": wall_seconds / audio_seconds,
+        "work_seconds_per_second": work / audio_seconds if audio_seconds else None,  # of texts
+        "wall_seconds_per_second": wall_seconds / audio_seconds if audio_seconds else None,
         "peak_memory_bytes": max(outcome.memory for outcome in outcomes),
         "peak_gpu_bytes": max(gpu) if gpu else None,
         "torch": torch.__version__,

@@ -70,6 +70,7 @@ TOY_SIZE = {
     ("inference.py", "config/speechtokenizer.yaml"): {},
     ("evaluate.py", "config/speechtokenizer.yaml"): {},
     ("models/speechtokenizer/teacher_features", "config/speechtokenizer.yaml"): CODEC,
+    ("models/limuse/voiceprints", "config/limuse.yaml"): {"voiceprint_dim": 48},
     ("inference.py", "config/resynthesis/vocoder.yaml"): VOICES,
     ("evaluate.py", "config/resynthesis/vocoder.yaml"): VOICES,
     ("inference.py", "config/toy/resynthesis.yaml"): {},
@@ -125,7 +126,7 @@ def workspace(tmp_path) -> Path:
     public.mkdir()
     links = {"wavlm-large": "wavlm", "kmeans": "kmeans", "hifi_gan": "hifigan", "tselm_l.pth": "tselm.pth"}
     links |= {"speechtokenizer": "speechtokenizer/elu", "hubert-base-ls960": "speechtokenizer/teacher"}
-    links |= {"dpslm": "dpslm"}
+    links |= {"dpslm": "dpslm", "wavlm-base-plus-sv": "limuse/xvector"}
     for name, of in links.items():
         (public / name).symlink_to(REFERENCE / of)
     for name in ("libri2mix_dev", "libri2mix_test"):
@@ -163,7 +164,8 @@ def at_toy_size(name: str, arguments: list[str]) -> list[str]:
     if "-proc" in out:
         at = out.index("-proc")
         del out[at : at + 2]
-    if name in ("inference.py", "evaluate.py", "models/speechtokenizer/teacher_features") and "--compare" not in out:
+    over_lists = ("inference.py", "evaluate.py", "models/speechtokenizer/teacher_features", "models/limuse/voiceprints")
+    if name in over_lists and "--compare" not in out:
         out += ["-gpus", "cpu", "-proc", "1"]
     if name == "evaluate.py" and not {"--compare", "--pairs", "--metrics"} & set(out):
         out += ["--metrics", "stoi", "talker", *(["predicted_tokens"] if "-config" in out else [])]

@@ -17,6 +17,7 @@ PROGRAMS = ("train", "inference", "evaluate")
 COMMANDS = {
     "models.speechtokenizer.teacher_features": {"models", "running", "utils"},
     "models.resynthesis.voice_vectors": {"models", "running", "utils"},
+    "models.limuse.voiceprints": {"data", "models", "running", "utils"},
 }
 # folder -> what of ours it may import beside itself
 ALLOWED = {

@@ -101,6 +101,41 @@ class Extract(SystemProgram):
         return torch.zeros(frames, self.extractor.network.visual_dim)
 
 
+class Voiceprints(SystemProgram):
+    """Enrolment audio -> its voiceprint, [voiceprint_dim] float32, by the recipe's speaker encoder.
+
+    Args:
+        extractor: of which only the speaker encoder is asked.
+        lists: reads enrolments, and checks what is made of them.
+
+    Raises:
+        ValueError: there is no speaker encoder.
+    """
+
+    record = "voiceprints.json"
+
+    def __init__(self, *, extractor: Extractor, lists: Lists):
+        encoder = extractor.speaker_encoder
+        if encoder is None:
+            raise ValueError("speaker_encoder and speaker_encoder_path must be set: they make voiceprints of audio")
+        super().__init__({"speaker_encoder": encoder}, batch_seconds=0.0)
+        self.extractor = extractor
+        self.lists = lists
+        rate = extractor.sample_rate
+        self.inputs = {"enrolment": Role("audio", "aux_s1.scp", sample_rate=rate, channels=None)}
+        self.results = {"voiceprint": Role("array", ".npy")}
+
+    def facts(self) -> Mapping[str, Any]:
+        return {"voiceprints": origin_of(self.extractor.speaker_encoder)}
+
+    def __call__(self, items: Sequence[Item]) -> Sequence[Mapping[str, Any]]:
+        return [{"voiceprint": self._of(item["enrolment"].source)} for item in items]
+
+    def _of(self, path: str) -> torch.Tensor:
+        wav = torch.from_numpy(self.lists.enrolment(path))[None]
+        return torch.from_numpy(self.lists.made(self.extractor.voiceprint_of(wav)[0].numpy(), path))
+
+
 def tell_of_channels(mixture: Recording, channels: int, sample_rate: int, name: str) -> None:
     """Warn of channels that are equal, or of one that is silent: they tell nothing of where a talker is.
 

@@ -44,7 +44,11 @@ class XVector(Frozen):
             with quiet_transformers():
                 self.features = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
                 self.model, report = WavLMForXVector.from_pretrained(
-                    folder, local_files_only=True, output_loading_info=True, use_safetensors=_has_safetensors(folder)
+                    folder,
+                    local_files_only=True,
+                    output_loading_info=True,
+                    use_safetensors=_has_safetensors(folder),
+                    dtype=torch.float32,  # also of files in half precision, which is for keeping, not for computing
                 )
         except Exception as error:  # transformers raises almost anything
             said = describe(error).partition("\n")[0][:300]

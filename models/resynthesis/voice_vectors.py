@@ -9,7 +9,6 @@ What is finished stays finished, in FILE.vectors: the same command does what is 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -17,42 +16,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    made = argparse.ArgumentParser(
-        prog="python -m models.resynthesis.voice_vectors",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = made.add_argument
-    add("list", metavar="LIST", help="`name path` lines, or a speaker index")
-    add("--output", required=True, type=Path, metavar="FILE.safetensors", help="the vectors by name")
-    add("--by", choices=("utterance", "speaker"), default="utterance", help="whose a name is (%(default)s)")
-    add("-config", "--config_path", required=True, metavar="FILE", help="recipe with a speaker_encoder")
-    add("-gpus", "--gpus", nargs="+", default=["auto"], metavar="DEVICE", help="cuda:0 ..., or cpu (default: all)")
-    add("-proc", "--proc", type=int, metavar="N", help="processes over the devices (default: one a GPU or core)")
-    add("--overwrite", action="store_true", help="make again what is already there")
-    add("--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe; repeatable")
-    add("--debug", action="store_true", help="show the whole traceback of an error")
-    args = made.parse_args(argv)
-    if args.output.suffix != ".safetensors":
-        made.error(f"--output is a .safetensors file, got {args.output}")
-    return args
-
-
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch, as in inference.py
-    from running.run import Options, run_list
-    from running.work import Setup
+    from running.features import make_features, parser
     from utils.errors import report_errors
     from utils.logging import setup_console
 
+    made = parser(
+        "models.resynthesis.voice_vectors", __doc__, listed="`name path` lines, or a speaker index",
+        output="the vectors by name", metavar="FILE.safetensors", recipe="recipe with a speaker_encoder",
+    )  # fmt: skip
+    made.add_argument(
+        "--by", choices=("utterance", "speaker"), default="utterance", help="whose a name is (%(default)s)"
+    )
+    args = made.parse_args(argv)
+    if args.output.suffix != ".safetensors":
+        made.error(f"--output is a .safetensors file, got {args.output}")
     setup_console()
     with report_errors(args.debug) as outcome:
-        setup = Setup("features", args.config_path, overrides=tuple(args.override))
-        options = Options(args.gpus, args.proc, overwrite=args.overwrite)
         folder = args.output.with_suffix(".vectors")
-        outcome.status = run_list(setup, args.list, folder, options)
+        outcome.status = make_features(args, args.list, folder)
         if outcome.status == 0:
             lines = (folder / "vectors.jsonl").read_text(encoding="utf-8").splitlines()
             write_vectors(args.output, [json.loads(line) for line in lines], by=args.by)

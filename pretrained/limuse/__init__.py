@@ -1,0 +1,1 @@
+"""A toy of LiMuSE, and how it is made."""
