@@ -60,6 +60,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help=f"of {', '.join(NAMES)} (default: all that can run, but for {', '.join(ASKED_FOR)})",
     )
+    add(
+        "--absent",
+        metavar="DIR",
+        help="outputs for the same mixtures with enrolments of talkers who are not in them: how often silence came",
+    )
     add("--floor-and-ceiling", action="store_true", help="score the mixture and the resynthesised target too")
     add("-config", "--config_path", metavar="FILE", help="recipe of the system, for metrics in tokens and the ceiling")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe; repeatable")
@@ -136,9 +141,11 @@ def evaluate_all(args: argparse.Namespace) -> int:
     tokens = describe_tokens(args)
     settings = registry.Settings(
         args.speechbert_model, args.speechbert_layer, args.whisper_model, args.speaker_model, args.nisqa_weights,
-        output / "tokens",
+        output / "tokens", Path(args.absent) if args.absent else None,
     )  # fmt: skip
-    metrics, unavailable = registry.make(args.metrics or registry.DEFAULT, settings, tokens)
+    tells_presence = args.absent or any(item.presence is not None for item in items)
+    default = (*registry.DEFAULT, *["presence"] * bool(tells_presence))
+    metrics, unavailable = registry.make(args.metrics or default, settings, tokens)
     metrics, lacking = those_with_lists(metrics, items, args.scp_dir)
     unavailable |= lacking
     wanted = plan(metrics, items, args.floor_and_ceiling, can_resynthesise=not isinstance(tokens, Unavailable))
