@@ -12,9 +12,10 @@ import soundfile as sf
 import torch
 
 from tests.test_train import command, measured, weights
-from tests.toy import call, flags, run, stop_after_first_save, write_corpus
+from tests.toy import LAYERS, call, flags, run, stop_after_first_save, write_corpus
 
 KEYS = dict(presence=True, absent_share=0.5, dropout=0.0, lr=0.0005)
+HEARD = dict(presence=True, vocoder_layers=LAYERS)  # the reference's vocoder was trained on six layers
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,9 @@ def whole(tmp_path_factory, corpus) -> Path:
 
 def test_what_is_told_of_absent_talkers(whole) -> None:
     assert {name for name in weights(whole) if not name.startswith("network.")} == {
-        "presence.frames.weight",
-        "presence.frames.bias",
+        "presence.evidence.weight",
+        "presence.evidence.bias",
+        "presence.weight.weight",
     }
     for line in measured(whole):
         if line["kind"] == "valid":
@@ -100,7 +102,7 @@ def test_mistakes_are_told_with_the_way_out(tmp_path, corpus) -> None:
 def extract(lists: Path, output: Path, ckpt: Path, *more: object, **keys: object):
     return call(
         "inference.py", "-scp", lists, "-config", "config/tselm_toy.yaml", "-ckpt", ckpt, "--output", output,
-        "-gpus", "cpu", "-proc", "1", *more, *flags(presence=True, **keys),
+        "-gpus", "cpu", "-proc", "1", *more, *flags(**HEARD, **keys),
     )  # fmt: skip
 
 
@@ -136,7 +138,7 @@ def test_one_file_says_its_score(tmp_path, corpus, whole) -> None:
     done = call(
         "inference.py", "-config", "config/tselm_toy.yaml", "-ckpt", whole / "ckpt/best.pth", "-gpus", "cpu",
         "--mixture", dev / "mix_clean0.wav", "--enrolment", dev / "aux_s10.wav", "--output", tmp_path / "c.wav",
-        *flags(presence=True, presence_threshold=1),
+        *flags(**HEARD, presence_threshold=1),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "score 0." in done.stdout + done.stderr and not sf.read(tmp_path / "c.wav")[0].any()
@@ -152,7 +154,7 @@ def test_shards_and_processes_leave_the_record_of_one_run(tmp_path, corpus, whol
     assert record(tmp_path / "parts") == record(tmp_path / "one")
     two = run(
         "inference.py", "-scp", lists, "-config", "config/tselm_toy.yaml", "-ckpt", ckpt, "--output", tmp_path / "two",
-        "-gpus", "cpu", "-proc", "2", *flags(presence=True, presence_threshold=0),
+        "-gpus", "cpu", "-proc", "2", *flags(**HEARD, presence_threshold=0),
     )  # fmt: skip
     assert two.returncode == 0, two.stderr
     assert record(tmp_path / "two") == record(tmp_path / "one")

@@ -27,11 +27,12 @@ class PresenceHead(nn.Module):
 
     def __init__(self, *, d_model: int):
         super().__init__()
-        self.frames = nn.Linear(d_model, 2)  # what a frame says, and how much it counts
+        self.evidence = nn.Linear(d_model, 1)
+        self.weight = nn.Linear(d_model, 1, bias=False)  # a bias would add the same to all frames, and change nothing
 
     def forward(self, sequence: torch.Tensor) -> torch.Tensor:
         """[B, N, d_model] -> [B] float32, above 0 where the talker is more likely there than not."""
-        said, weight = self.frames(sequence).float().unbind(dim=-1)
+        said, weight = (part(sequence).float()[..., 0] for part in (self.evidence, self.weight))
         return (weight.softmax(dim=-1) * said).sum(dim=-1)
 
 

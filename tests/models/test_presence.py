@@ -76,8 +76,9 @@ class LoudnessNetwork(CopyNetwork):
 def known(**more: object) -> Extractor:
     head = PresenceHead(d_model=1)
     with torch.no_grad():  # 10 * loudness - 4, and loud frames count most
-        head.frames.weight.copy_(torch.tensor([[10.0], [50.0]]))
-        head.frames.bias.copy_(torch.tensor([-4.0, 0.0]))
+        head.evidence.weight.fill_(10.0)
+        head.evidence.bias.fill_(-4.0)
+        head.weight.weight.fill_(50.0)
     parts = dict(network=LoudnessNetwork(), front_end=LoudnessFrontEnd(False), vocoder=StepVocoder())
     return Extractor(**parts, presence=head, **more)
 
@@ -149,7 +150,7 @@ def test_without_it_state_and_keys_are_the_published_ones() -> None:
     with_head = Recipe(RECIPE, overrides=settings(presence=True)).build("task")["task"]
     ours, theirs = plain.network.state_dict(), with_head.network.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert sum(p.numel() for p in with_head.presence.parameters()) == 2 * 48 + 2
+    assert sum(p.numel() for p in with_head.presence.parameters()) == 2 * 48 + 1
 
 
 @pytest.fixture(scope="module")
