@@ -191,6 +191,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
         checkpoint=record.get("sha256"),
         bits_per_second=bits_per_second(record),
         speed=read_runs(made) if made.is_file() else [],
+        presence_thresholds=thresholds(args, scored),
     )
     write_json(output / "summary.json", summary)
     write_text(output / "summary.md", markdown(summary))
@@ -209,6 +210,14 @@ def evaluate_all(args: argparse.Namespace) -> int:
             failure["metric"], failure["system"], failure["count"], first, failure["reason"],
         )  # fmt: skip
     return 1 if missing_lists or outcome.problems or summary["failures"] or asked else 0
+
+
+def thresholds(args: argparse.Namespace, items: Sequence) -> list[dict[str, float]]:
+    """What thresholds of presence would do to these files, where outputs for absent talkers are given."""
+    from evaluation.presence import operating_points, scores_of
+
+    present = [item.presence for item in items if item.presence is not None]
+    return operating_points(present, list(scores_of(Path(args.absent)).values())) if args.absent else []
 
 
 def those_with_lists(metrics: list, items: Sequence, lists: str) -> tuple[list, dict[str, str]]:

@@ -123,13 +123,13 @@ def read_items(
         if missing:
             problems[name] = "; ".join(missing)
         else:
-            presence = _score(lines.get(name, {}).get("row"))
+            presence = score_in(lines.get(name, {}).get("row"))
             items.append(Item(name, path, paths, stored, record.get("sample_rate", SAMPLE_RATE), presence))
     return items, problems, missing_lists
 
 
-def _score(row: object) -> float | None:
-    """Of a row that an extractor made which tells presence."""
+def score_in(row: object) -> float | None:
+    """What an extractor that tells presence said in its row; None where there is none."""
     score = row.get("score") if isinstance(row, dict) else None
     return float(score) if isinstance(score, int | float) else None
 

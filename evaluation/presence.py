@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data.scp import output_path
+from evaluation.items import score_in
 from evaluation.metric import SAMPLE_RATE, Column, Metric, Score, Signals, Unavailable, Unscorable
 from running.record import read_journals
 
 FLOOR_DB = -40.0  # below the mixture: silence
+_ALLOWED = (0.0, 1.0, 2.0, 5.0)  # percent of present talkers that a threshold may silence
 
 
 class Presence(Metric):
@@ -47,9 +50,9 @@ class Presence(Metric):
             return
         if not absent.is_dir():
             raise Unavailable(f"no such folder of outputs: {absent}")
-        rows = {name: line.get("row") for name, line in read_journals(absent / "inference.json")[0].items()}
-        self._scores = np.sort([row["score"] for row in rows.values() if isinstance(row, dict) and "score" in row])
-        self.models = {"outputs of absent talkers": _digest(absent, rows)}
+        scores = scores_of(absent)
+        self._scores = np.sort(list(scores.values()))
+        self.models = {"outputs of absent talkers": _digest(absent, scores)}
         self.columns += (
             Column(
                 "absent_silenced",
@@ -93,6 +96,31 @@ def is_silenced(output: np.ndarray, mixture: np.ndarray) -> bool:
     """Whether the output is below -40 dB of the mixture, by the mean powers of all samples."""
     powers = [np.mean(np.square(wav, dtype=np.float64)) for wav in (output, mixture)]
     return bool(powers[0] <= powers[1] * 10 ** (FLOOR_DB / 10))
+
+
+def scores_of(folder: Path) -> dict[str, float]:
+    """name -> what an extractor said of whether the talker is there, as its journal beside the outputs keeps it."""
+    found = {name: score_in(line.get("row")) for name, line in read_journals(folder / "inference.json")[0].items()}
+    return {name: score for name, score in found.items() if score is not None}
+
+
+def operating_points(present: Sequence[float], absent: Sequence[float]) -> list[dict[str, float]]:
+    """What thresholds would do to these files, to choose ``presence_threshold`` by: on a validation set.
+
+    Returns:
+        Of each ``threshold``, ``present_silenced`` and ``absent_found`` in percent: the highest thresholds that silence
+        no more than 0, 1, 2 and 5 % of the present. Each lies in the middle between two scores.
+    """
+    if not len(present) or not len(absent):
+        return []
+    scores = np.unique([0.0, *present, *absent, 1.0])
+    thresholds = (scores[1:] + scores[:-1]) / 2
+    silenced, found = (100 * (np.asarray(s)[:, None] < thresholds).mean(axis=0) for s in (present, absent))
+    places = dict.fromkeys(int(np.flatnonzero(silenced <= allowed)[-1]) for allowed in _ALLOWED)
+    return [
+        {"threshold": float(thresholds[i]), "present_silenced": float(silenced[i]), "absent_found": float(found[i])}
+        for i in places
+    ]
 
 
 def _digest(folder: Path, rows: object) -> str:
