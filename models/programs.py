@@ -13,6 +13,7 @@ from models.interfaces import (
     TOKENS_RECORD,
     Extraction,
     Item,
+    PresenceTeller,
     Recording,
     Role,
     Source,
@@ -98,7 +99,7 @@ class Extract(SystemProgram):
         if fulfils(extractor, TokenExtractor):
             frames = rate / extractor.tokenizer.hop_length
             self.results = {"tokens": Role("tokens", "tokens/.npy", sample_rate=frames, optional=True)} | self.results
-        self.tells_presence = getattr(extractor, "tells_presence", False)
+        self.tells_presence = fulfils(extractor, PresenceTeller) and extractor.tells_presence
         if self.tells_presence:
             self.results = {"presence": Role("row", self.record)} | self.results
 

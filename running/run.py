@@ -171,7 +171,8 @@ def write_rows(program: Program, jobs: Sequence[Job], output: Path, record: RunR
             continue
         rows = record.rows()
         if result.file == program.record:
-            record.keep(role, {job.name: rows[job.name] for job in jobs if job.name in rows})
+            in_order = {job.name: rows[job.name] for job in jobs if job.name in rows}
+            record.keep(role, in_order | rows)  # an earlier run may have done another list
         else:
             lines = [json.dumps({"name": job.name, **rows[job.name]}) for job in jobs if job.name in rows]
             write_text(output / result.file, "".join(line + "\n" for line in lines))
