@@ -60,6 +60,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help=f"of {', '.join(NAMES)} (default: all that can run, but for {', '.join(ASKED_FOR)})",
     )
+    add(
+        "--absent",
+        metavar="DIR",
+        help="outputs for the same mixtures with enrolments of talkers who are not in them: how often silence came",
+    )
     add("--floor-and-ceiling", action="store_true", help="score the mixture and the resynthesised target too")
     add("-config", "--config_path", metavar="FILE", help="recipe of the system, for metrics in tokens and the ceiling")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe; repeatable")
@@ -136,9 +141,11 @@ def evaluate_all(args: argparse.Namespace) -> int:
     tokens = describe_tokens(args)
     settings = registry.Settings(
         args.speechbert_model, args.speechbert_layer, args.whisper_model, args.speaker_model, args.nisqa_weights,
-        output / "tokens",
+        output / "tokens", Path(args.absent) if args.absent else None,
     )  # fmt: skip
-    metrics, unavailable = registry.make(args.metrics or registry.DEFAULT, settings, tokens)
+    tells_presence = args.absent or any(item.presence is not None for item in items)
+    default = (*registry.DEFAULT, *["presence"] * bool(tells_presence))
+    metrics, unavailable = registry.make(args.metrics or default, settings, tokens)
     metrics, lacking = those_with_lists(metrics, items, args.scp_dir)
     unavailable |= lacking
     wanted = plan(metrics, items, args.floor_and_ceiling, can_resynthesise=not isinstance(tokens, Unavailable))
@@ -184,6 +191,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
         checkpoint=record.get("sha256"),
         bits_per_second=bits_per_second(record),
         speed=read_runs(made) if made.is_file() else [],
+        presence_thresholds=thresholds(args, scored),
     )
     write_json(output / "summary.json", summary)
     write_text(output / "summary.md", markdown(summary))
@@ -202,6 +210,14 @@ def evaluate_all(args: argparse.Namespace) -> int:
             failure["metric"], failure["system"], failure["count"], first, failure["reason"],
         )  # fmt: skip
     return 1 if missing_lists or outcome.problems or summary["failures"] or asked else 0
+
+
+def thresholds(args: argparse.Namespace, items: Sequence) -> list[dict[str, float]]:
+    """What thresholds of presence would do to these files, where outputs for absent talkers are given."""
+    from evaluation.presence import operating_points, scores_of
+
+    present = [item.presence for item in items if item.presence is not None]
+    return operating_points(present, list(scores_of(Path(args.absent)).values())) if args.absent else []
 
 
 def those_with_lists(metrics: list, items: Sequence, lists: str) -> tuple[list, dict[str, str]]:

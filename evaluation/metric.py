@@ -55,6 +55,8 @@ class Signals:
         tokens: of ``output`` and ``target`` by the tokenizer, and, where they were kept, those that the network
             predicted (``predicted``), [N, K] each.
         without_tokens: why there are none.
+        name: in the lists.
+        presence: what the system said of whether the talker is there, in [0, 1]; None: nothing.
     """
 
     output: np.ndarray
@@ -63,6 +65,8 @@ class Signals:
     interferer: np.ndarray | None = None
     tokens: Mapping[str, np.ndarray] = field(default_factory=dict)
     without_tokens: str | None = None
+    name: str = ""
+    presence: float | None = None
 
 
 class Metric(ABC):
@@ -76,6 +80,8 @@ class Metric(ABC):
         needs: which fields of Signals it cannot do without.
         on_device: whether it has a network that a GPU would speed up.
         reads_tokens: whether it needs ``Signals.tokens``.
+        takes_silence: whether it scores an output of zeros, as a system gives that found the talker absent; others have
+            no score of such a file.
         floor_and_ceiling: whether the mixture and the resynthesised target are scored too: ``asked`` for, ``always``
             or ``never``.
         models: name -> digest of every weight file that it uses.
@@ -86,6 +92,7 @@ class Metric(ABC):
     needs: tuple[str, ...] = ("target",)
     on_device: bool = False
     reads_tokens: bool = False
+    takes_silence: bool = False
     floor_and_ceiling: str = "asked"
     models: Mapping[str, str] = {}
 

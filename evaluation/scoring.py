@@ -153,6 +153,8 @@ def score_one(metric: Metric, signals) -> tuple[dict[str, Any], str | None]:
     """The scores of one metric; each None, and the reason, if it has none for this file."""
     if absent := [need for need in metric.needs if getattr(signals, need) is None]:
         return nothing(metric, f"no {' and no '.join(absent)}")
+    if not metric.takes_silence and not signals.output.any():
+        return {column.name: None for column in metric.columns}, None
     try:
         scores = metric.score(signals)
     except Unscorable as error:

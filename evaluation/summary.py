@@ -105,6 +105,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
     if problems := summary["problems"]:
         told = first_few((f"{entry['name']} ({entry['problem']})" for entry in problems), shown=10)
         lines += [f"**{len(problems)} with a problem, and without a score:** {told}", ""]
+    if summary.get("presence_thresholds"):
+        lines += [*table(tables.presence(summary["presence_thresholds"])), "", tables.PRESENCE_NOTE, ""]
     if summary["codebooks"]:
         lines += [*table(tables.codebooks(summary["codebooks"])), ""]
     if summary["speed"]:

@@ -165,10 +165,15 @@ def notes(setup: Setup, recipe: Recipe, program: Program) -> dict[str, Any]:
 
 
 def write_rows(program: Program, jobs: Sequence[Job], output: Path, record: RunRecord) -> None:
-    """The file of rows, in the order of the list, of a program that has such results."""
-    for result in program.results.values():
-        if result.kind == "row":
-            rows = record.rows()
+    """The file of rows, in the order of the list, of a program that has such results; or the rows in the record."""
+    for role, result in program.results.items():
+        if result.kind != "row":
+            continue
+        rows = record.rows()
+        if result.file == program.record:
+            in_order = {job.name: rows[job.name] for job in jobs if job.name in rows}
+            record.keep(role, in_order | rows)  # an earlier run may have done another list
+        else:
             lines = [json.dumps({"name": job.name, **rows[job.name]}) for job in jobs if job.name in rows]
             write_text(output / result.file, "".join(line + "\n" for line in lines))
 
@@ -219,6 +224,8 @@ def _run(
                     job = by_name[name]
                     file = first_input(job, program.inputs)
                     record.add(job, file=file, length=lengths.get(file), row=outcome.rows.get(name))
+                elif name in outcome.rows:
+                    log.info("%s", ", ".join(f"{key} {value}" for key, value in outcome.rows[name].items()))
     made = wanted - failed.keys()
     if made:
         took, audio_seconds = time.perf_counter() - since, sum(durations[name] for name in made)

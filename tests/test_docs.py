@@ -171,7 +171,7 @@ def at_toy_size(name: str, arguments: list[str]) -> list[str]:
         out += ["--metrics", "stoi", "talker", *(["predicted_tokens"] if "-config" in out else [])]
     if name == "data/prepare/synthetic":
         out[out.index("--hours") + 1] = "0.01"
-        out += ["--dev", "2", "--test", "2", "--jobs", "1"]
+        out += ["--dev", "4", "--test", "2", "--jobs", "1"]  # four mixtures: of other talkers than those of one of them
     if name == "data/prepare/two_microphones":
         out[out.index("--mixtures") + 1] = "2"
     for recipe in (word for word in arguments if word.startswith("config/")):
