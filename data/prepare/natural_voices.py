@@ -42,7 +42,8 @@ _VOICES = {
 }  # fmt: skip
 NAMES = tuple(f"{group}_{name}" for group, names in _VOICES.items() for name in names.split())
 # Voices that are one person, or nearly: those of one name in several languages, and those of one sex whose timbres
-# (mean of rows 60 to 140) have a cosine above 0.8; in the median of pairs it is 0.38. They stay in training. So does the one that hibari-tts has a copy of.
+# (mean of rows 60 to 140) have a cosine above 0.8; in the median of pairs it is 0.38. They stay in training, and so
+# does the one that hibari-tts has a copy of.
 _ALIKE = {
     *(name for name in NAMES if name.split("_")[1] in ("santa", "alex", "dora", "alpha")),
     *"jf_gongitsune jf_nezumi jf_tebukuro af_jessica af_river bf_alice bf_lily bm_daniel bm_george".split(),

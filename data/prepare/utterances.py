@@ -103,6 +103,13 @@ def write_mixture(
     target, interferer = voices[mixture.target], voices[mixture.interferer]
     said = zip((target, interferer, target), mixture.texts, strict=True)
     s1, s2, enrolment = (say([voice], text, seed=seed)[0] for voice, text in said)
+    write_roles(folder, mixture.name, s1, s2, enrolment, rng)
+
+
+def write_roles(
+    folder: Path, name: str, s1: np.ndarray, s2: np.ndarray, enrolment: np.ndarray, rng: random.Random
+) -> None:
+    """Mix two talkers at a drawn level and ratio, cut to the shorter, and write the four files of the mixture."""
     length = min(len(s1), len(s2))
     s1, s2 = s1[:length], s2[:length]
     level, ratio = rng.uniform(-30, -25), rng.uniform(-LEVEL_RANGE_DB, LEVEL_RANGE_DB)
@@ -110,9 +117,9 @@ def write_mixture(
     # All three get the same factor, so that the ratio stays; rounded first and added then, so that the sum is exact.
     scale = min(1.0, 0.9 / max(np.abs(signal).max() for signal in (s1, s2, s1 + s2)))
     s1, s2 = np.rint(s1 * scale * 32768), np.rint(s2 * scale * 32768)
-    enrolment = np.rint(_at_level(enrolment, rng.uniform(-28, -24)) * 32768)
+    enrolment = np.rint(at_level(enrolment, rng.uniform(-28, -24)) * 32768)
     for role, samples in zip(ROLES, (s1 + s2, s1, s2, enrolment), strict=True):
-        audio.write(folder / role / mixture.name, samples / 32768)
+        audio.write(folder / role / name, samples / 32768)
 
 
 def write_speakers_of(
@@ -141,7 +148,7 @@ def write_speakers_of(
         decibels = {speaker: rng.uniform(-28, -24) for speaker, rng in levels.items()}
         if not all(path.exists() for path in paths.values()):
             for speaker, wav in zip(talkers, say(list(talkers.values()), text, seed=seed), strict=True):
-                audio.write(paths[speaker], _at_level(wav, decibels[speaker]))
+                audio.write(paths[speaker], at_level(wav, decibels[speaker]))
         for speaker, path in paths.items():
             lengths[speaker][path] = audio.num_samples(path) / audio.SAMPLE_RATE
     for path, chapter_lines in lines.items():
@@ -153,6 +160,6 @@ def _gain(decibels: float) -> float:
     return 10 ** (decibels / 20)
 
 
-def _at_level(wav: np.ndarray, decibels: float) -> np.ndarray:
+def at_level(wav: np.ndarray, decibels: float) -> np.ndarray:
     """``wav`` of RMS 1 at a level below full scale, or less where its peak would pass 0.9."""
     return wav * min(_gain(decibels), 0.9 / np.abs(wav).max())
