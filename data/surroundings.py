@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import scipy.fft
 from scipy.signal import fftconvolve
 
 from data.audio import SAMPLE_RATE
@@ -130,8 +131,8 @@ def impulse_response(rt60: float, drr_db: float, rng: np.random.Generator) -> np
         [rt60] float32.
     """
     time = np.arange(round(rt60 * SAMPLE_RATE)) / SAMPLE_RATE
-    tail = rng.standard_normal(len(time))
-    duller = _band(tail.astype(np.float32), 0.0, _DAMPING)
+    tail = rng.standard_normal(len(time), dtype=np.float32)
+    duller = _band(tail, 0.0, _DAMPING)
     # The amplitude falls by 60 dB, which is 6.9 in its logarithm; what is above _DAMPING falls in half the time.
     tail = duller * np.exp(-6.9 * time / rt60) + (tail - duller) * np.exp(-13.8 * time / rt60)
     tail[time < rng.uniform(*_TO_TAIL)] = 0
@@ -145,14 +146,19 @@ def coloured(kind: str, length: int, rng: np.random.Generator) -> np.ndarray:
 
     The last rises to 500 Hz and falls by 9 dB an octave above it, roughly as the mean of many talkers does.
     """
-    frequency = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)
-    shape = {
-        "white": np.ones_like(frequency),
-        "pink": np.maximum(frequency, 20.0) ** -0.5,
-        "speech": np.minimum(frequency / 100, 1) / (1 + (frequency / 500) ** 1.5),
-    }[kind]
-    spectrum = np.fft.rfft(rng.standard_normal(length)) * shape
-    return np.fft.irfft(spectrum, length).astype(np.float32)
+    white = rng.standard_normal(length, dtype=np.float32)
+    if kind == "white":
+        return white
+    shape = {"pink": _pink, "speech": _speech}[kind]
+    return _filtered(white, shape)
+
+
+def _pink(frequency: np.ndarray) -> np.ndarray:
+    return np.maximum(frequency, 20.0) ** -0.5
+
+
+def _speech(frequency: np.ndarray) -> np.ndarray:
+    return np.minimum(frequency / 100, 1) / (1 + (frequency / 500) ** 1.5)
 
 
 def add_noise(wav: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
@@ -178,11 +184,20 @@ def _convolve(wav: np.ndarray, response: np.ndarray) -> np.ndarray:
 
 def _band(wav: np.ndarray, low: float, high: float) -> np.ndarray:
     """What is between two frequencies, with slopes of a tenth of them."""
-    frequency = np.fft.rfftfreq(len(wav), 1 / SAMPLE_RATE)
-    gain = np.clip((high * 1.1 - frequency) / (high * 0.1), 0, 1)
-    if low > 0:
-        gain *= np.clip((frequency - low * 0.9) / (low * 0.1), 0, 1)
-    return np.fft.irfft(np.fft.rfft(wav) * gain, len(wav)).astype(np.float32)
+
+    def gain(frequency: np.ndarray) -> np.ndarray:
+        passed = np.clip((high * 1.1 - frequency) / (high * 0.1), 0, 1)
+        return passed * np.clip((frequency - low * 0.9) / (low * 0.1), 0, 1) if low > 0 else passed
+
+    return _filtered(wav, gain)
+
+
+def _filtered(wav: np.ndarray, gain: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Without delay; ``gain`` is of frequencies in Hz. [T] float32."""
+    size = scipy.fft.next_fast_len(len(wav), real=True)
+    frequency = np.linspace(0, SAMPLE_RATE / 2, size // 2 + 1, dtype=np.float32)
+    spectrum = scipy.fft.rfft(wav, size) * gain(frequency)
+    return scipy.fft.irfft(spectrum, size)[: len(wav)].astype(np.float32)
 
 
 def _telephone(wav: np.ndarray) -> np.ndarray:
