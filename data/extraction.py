@@ -11,9 +11,10 @@ import torch
 from torch.utils.data import Dataset
 
 from data import audio
-from data.mixing import mix_published, mix_symmetric
+from data.mixing import Mixed, mix_published, mix_symmetric
 from data.scp import read_aligned
 from data.speakers import read_speakers
+from data.surroundings import Surroundings
 
 MIXINGS = ("published", "symmetric")
 
@@ -36,6 +37,7 @@ class OnTheFlyMixtures(Dataset):
         mix_length, regi_length: samples of mixture and target, and of the enrolment.
         mixing: ``published`` or ``symmetric``, see ``data.mixing``.
         mix_range_db: the range of ``symmetric`` mixing.
+        surroundings: puts each mixture into a room, noise and so on, see ``data.surroundings``; None: as they are.
         seed: of all draws.
         absent_share: in [0, 1): of items whose enrolled talker is not in the mixture.
 
@@ -52,6 +54,7 @@ class OnTheFlyMixtures(Dataset):
         regi_length: int,
         mixing: str = "published",
         mix_range_db: float = 5.0,
+        surroundings: Surroundings | None = None,
         seed: int = 0,
         absent_share: float = 0.0,
     ):
@@ -68,11 +71,17 @@ class OnTheFlyMixtures(Dataset):
                 f"absent_share {absent_share} takes an enrolment of a third talker, and {speakers} has "
                 f"{len(self.utterances)}: add talkers, or set it to 0"
             )
+        if surroundings and "babble" in surroundings.noises and len(self.utterances) < 4:
+            raise ValueError(
+                f"babble takes talkers who are not in the mixture, and {speakers} has {len(self.utterances)}: add "
+                "talkers, or leave babble out of surroundings.noises"
+            )
         self.epoch_num = epoch_num
         self.mix_length = mix_length
         self.regi_length = regi_length
         self.mixing = mixing
         self.mix_range_db = mix_range_db
+        self.surroundings = surroundings
         self.seed = seed
         self.absent_share = absent_share
 
@@ -90,6 +99,8 @@ class OnTheFlyMixtures(Dataset):
             mixed = mix_published(*signals, draw=level)
         else:
             mixed = mix_symmetric(*signals, draw=level, range_db=self.mix_range_db)
+        if self.surroundings:
+            mixed = self._put_somewhere(mixed, key, [path for path, *_ in crops])
         item = {name: torch.from_numpy(wav) for name, wav in mixed._asdict().items()}
         return _with_presence(item, self.is_present(key)) if self.absent_share else item
 
@@ -124,6 +135,17 @@ class OnTheFlyMixtures(Dataset):
     def _rng_of_absence(self, key: tuple[int, int]) -> np.random.Generator:
         """Draws of its own, so that all others are the same with and without absent talkers."""
         return np.random.default_rng([self.seed, *key, 1])
+
+    def _put_somewhere(self, mixed: Mixed, key: tuple[int, int], heard: list[Path]) -> Mixed:
+        """By draws of their own, so that all others are the same with and without surroundings."""
+
+        def others(length: int, rng: np.random.Generator) -> np.ndarray:
+            paths = heard
+            while any(path in heard for path in paths):
+                paths = self.utterances[rng.integers(len(self.utterances))]
+            return audio.read_crop(paths[rng.integers(len(paths))], length=length, position=rng.random())
+
+        return self.surroundings(mixed, np.random.default_rng([self.seed, *key, 2]), others)
 
 
 class FixedMixtures(Dataset):
