@@ -16,7 +16,20 @@ REMARK = (
     "SI-SDR and PESQ compare sample by sample. What a vocoder makes of tokens is not aligned that closely with the "
     "target, whatever it sounds like: of such a system they say little."
 )
-_PACKAGES = ("torch", "torchmetrics", "pesq", "pystoi", "speechmos", "onnxruntime", "librosa", "transformers", "jiwer")
+_PACKAGES = (
+    "torch",
+    "torchmetrics",
+    "pesq",
+    "pystoi",
+    "speechmos",
+    "onnxruntime",
+    "librosa",
+    "transformers",
+    "jiwer",
+    "resemblyzer",
+    "webrtcvad",
+    "ctranslate2",
+)
 
 
 def summarise(
