@@ -49,6 +49,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--compare", nargs="+", metavar="DIR", help="compare evaluated folders with the first of them, file by file")
     add(
+        "--cluster",
+        metavar="TALKERS",
+        help="intervals over talkers, then over the files of each, as a system treats the files of one talker alike: "
+        "'talker' where the lists tell the targets' talkers, a list of names and talkers, or a pattern with one group "
+        "around the talker in a file's name, as '^([^-]+)-'; with --compare too (default: over files)",
+    )
+    add(
         "--each",
         metavar="KEY=V,V",
         help="resynthesise the targets with each of these values of a key of the recipe (codebooks=1,2,4,8), evaluate "
@@ -93,6 +100,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--compare needs two folders or more")
     if args.pairs and not args.output:
         parser.error("--pairs needs --output, where scores.jsonl is or will be")
+    if args.pairs and args.cluster:
+        parser.error("--cluster does not go with --pairs, whose intervals are over the pairs' ids")
     if not args.compare and not args.pairs and not (args.scp_dir and args.output):
         parser.error("give -scp and --output, or --pairs, or --compare")
     if args.each and not args.config_path:
@@ -129,6 +138,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
     from evaluation.scoring import score_all
     from evaluation.summary import markdown, summarise
     from evaluation.sweep import bits_per_second
+    from evaluation.talkers import read_talkers
     from evaluation.tokens import codebook_usage
     from running.record import read_record, read_runs
     from running.shard import Shard
@@ -137,6 +147,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
 
     output, shard = Path(args.output), Shard.parse(args.shard)
     items, problems, missing_lists = read_items(args.scp_dir, output, data_root=args.data_root)
+    talkers = read_talkers(args.cluster, items, args.scp_dir) if args.cluster and items else {}
     items = [item for place, item in enumerate(items) if shard.has(place)]
     tokens = describe_tokens(args)
     settings = registry.Settings(
@@ -170,6 +181,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
         problems=problems,
         without_tokens=without_tokens,
         tolerance=args.length_tolerance,
+        talkers=talkers,
     )
     unavailable |= outcome.unavailable
     if shard.count > 1:
@@ -358,7 +370,7 @@ def compare_all(args: argparse.Namespace) -> int:
     from evaluation.compare import compare, markdown
     from utils.files import write_json, write_text
 
-    comparison = compare([Path(folder) for folder in args.compare])
+    comparison = compare([Path(folder) for folder in args.compare], cluster=args.cluster)
     print(markdown(comparison))
     if args.output:
         write_json(Path(args.output) / "comparison.json", comparison)

@@ -10,6 +10,7 @@ from evaluation.bss_eval import SDR, SDRImprovement
 from evaluation.dnsmos import DNSMOS
 from evaluation.metric import Metric, Unavailable
 from evaluation.nisqa import NISQA
+from evaluation.packaged_models import PackagedDWER, ResemblyzerSimilarity
 from evaluation.pitch import PitchErrors
 from evaluation.presence import Presence
 from evaluation.signal_metrics import ESTOI, PESQ, SISDR, STOI, CorrectTalker, MelDistance, SISDRImprovement
@@ -59,6 +60,8 @@ _METRICS: dict[str, Callable[[Settings, TokenSystem | Unavailable], Metric]] = {
     ),
     "dwer": lambda settings, tokens: DifferentialWER(source=settings.whisper_model, flag="--whisper-model"),
     "similarity": lambda settings, tokens: SpeakerSimilarity(source=settings.speaker_model, flag="--speaker-model"),
+    "dwer_tiny": lambda settings, tokens: PackagedDWER(),
+    "resemblyzer": lambda settings, tokens: ResemblyzerSimilarity(),
     "stoi": lambda settings, tokens: STOI(),
     "estoi": lambda settings, tokens: ESTOI(),
     "pesq": lambda settings, tokens: PESQ(),

@@ -57,6 +57,7 @@ def score_all(
     problems: Mapping[str, str],
     without_tokens: Mapping[str, str],
     tolerance: float = 0.0,
+    talkers: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Score what is not scored yet.
 
@@ -69,6 +70,7 @@ def score_all(
         problems: of names that are no items; they get rows too.
         without_tokens: name -> why an item could not be tokenised.
         tolerance: seconds by which lengths may differ.
+        talkers: name -> talker, kept in the rows.
     """
     outcome = Outcome(problems=dict(problems))
     files = {(item.name, system): _digest([item.stamps(system), tolerance]) for item in items for system in wanted}
@@ -99,7 +101,7 @@ def score_all(
                     found["files"] = files[name, system]
                     found |= {metric: keys[metric] for metric in found if metric != "files"}
                 rows.add(name, done.result)
-    outcome.rows = rows.finish((item.name for item in items), lambda *key: files.get(key), outcome.problems)
+    outcome.rows = rows.finish((item.name for item in items), lambda *key: files.get(key), outcome.problems, talkers)
     return outcome
 
 

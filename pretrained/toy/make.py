@@ -105,12 +105,14 @@ class Toy(Making):
             (swapped, self.folder / "extracted_swapped", []),
         ):
             metrics = METRICS if more else ("talker", "stoi")
+            # Intervals over the list's voices: what is wrong with one is so in all its mixtures.
+            over = ("--cluster", "talker")
             where = ("-scp", folder, "-config", "config/toy/tselm.yaml", "--output", output, "-gpus", *self.devices())
             run(
                 "inference.py", *where, "-ckpt", self.release / "tselm.pth", "--save-tokens",
                 *overrides(parts),
             )  # fmt: skip
-            run("evaluate.py", *where, *more, "--metrics", *metrics, *overrides(parts))
+            run("evaluate.py", *where, *more, *over, "--metrics", *metrics, *overrides(parts))
 
     def measure_subsets(self) -> None:
         """STOI of the targets' own tokens, decoded from every subset of the layers."""
