@@ -40,6 +40,11 @@ codec: venv-eval
 voices: venv-eval
 	$(BIN)/python -m pretrained.resynthesis.make
 
+# The system for people's voices, from its voices to its card: hours on two cores. Needs Debian's klettres-data and
+# ktuberling-data.
+people: venv-eval natural
+	$(BIN)/python -m pretrained.people.make
+
 # The toy of DP-SLM, from its voices to its card: an hour on two cores.
 units: venv-eval
 	$(BIN)/python -m pretrained.dpslm.make

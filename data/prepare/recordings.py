@@ -279,7 +279,7 @@ def _write_mixtures(
         interferer = rng.choice([speaker for speaker in spoken if speaker != target])
         one, other = rng.sample(range(len(spoken[target])), 2)
         third = rng.randrange(len(spoken[interferer]))
-        name = f"{target}-{one:04d}-{other:04d}_{interferer}-{third:04d}_{index:04d}.wav"
+        name = f"{target}-{one:04d}-{other:04d}_{interferer}-{third:04d}-{index:04d}.wav"
         write_roles(folder, name, spoken[target][one], spoken[interferer][third], spoken[target][other], rng)
         names.append(name)
         speakers[target] += [folder / "s1" / name, folder / "aux_s1" / name]

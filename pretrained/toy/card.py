@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from evaluation.examples import read_median
@@ -156,12 +156,16 @@ def input_rows(inputs: Mapping[str, Mapping]) -> list[list[str]]:
     return lines + [[name, f"{v['step']}", f"{v['error']:.1f}", f"{v['copy_error']:.1f}"] for name, v in inputs.items()]
 
 
-def training_rows(folder: Path, logs: Mapping[str, Sequence[Mapping]]) -> list[list[str]]:
+def training_rows(
+    folder: Path, logs: Mapping[str, Sequence[Mapping]], recipe: Callable[[str], str] = "config/toy/{}.yaml".format
+) -> list[list[str]]:
+    """Of each part its recipe, steps, hours and what it reached."""
     stages = json.loads((folder / "stages.json").read_text())
     lines = [["part", "recipe", "steps", "hours", "at the end, on dev"]]
     for name, (where, metric, what) in TRAININGS.items():
         valid = last_valid(logs[name])
         seconds = stages[where]["seconds"]
-        recipe = f"`config/toy/{where}.yaml`"
-        lines.append([name, recipe, f"{valid['step']}", f"{seconds / 3600:.2f}", f"{valid[metric]:.3g} ({what})"])
+        lines.append(
+            [name, f"`{recipe(where)}`", f"{valid['step']}", f"{seconds / 3600:.2f}", f"{valid[metric]:.3g} ({what})"]
+        )
     return lines
