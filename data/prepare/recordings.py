@@ -59,8 +59,8 @@ _WORD = (0.1, 5.0)  # seconds; what is longer is not one word
 _PAUSE = (0.05, 0.25)  # seconds
 _FEWEST, _MOST = 3, 60  # utterances of a talker
 _FIRST_ID = {"train": 2001, "dev": 6001, "test": 8001}
-# Languages in the order of their digests get these sets in turn.
-_TURNS = ("test", "train", "test", "train", "dev")
+# By the remainder of the digest of the language's code, whatever other languages there are.
+_SPLIT_OF = ("test", "test", "train", "train", "dev")
 # Folders with several people in them: a speaker encoder (Resemblyzer) finds stretches of 4 s whose cosine with the mean
 # of all is below 0.86, where it is above 0.87 for the others.
 _SEVERAL_PEOPLE = {"ktuberling/ca", "ktuberling/da", "ktuberling/ru"}
@@ -113,15 +113,18 @@ def find_talkers(sources: Sequence[Path]) -> list[Talker]:
 
 def split_talkers(talkers: Sequence[Talker]) -> dict[str, dict[str, Talker]]:
     """Set -> speaker ID -> talker; all of a language are in one set."""
-    languages = sorted({talker.language for talker in talkers}, key=_digest)
-    place = dict(zip(languages, itertools.cycle(_TURNS), strict=False))
     return {
         split: {
             str(_FIRST_ID[split] + number): talker
-            for number, talker in enumerate(talker for talker in talkers if place[talker.language] == split)
+            for number, talker in enumerate(talker for talker in talkers if _split_of(talker.language) == split)
         }
         for split in SPLITS
     }
+
+
+def _split_of(language: str) -> str:
+    digest = hashlib.blake2b(language.encode(), digest_size=8).digest()
+    return _SPLIT_OF[int.from_bytes(digest) % len(_SPLIT_OF)]
 
 
 def utterances_of(talker: Talker, *, seed: int) -> list[np.ndarray]:
@@ -175,8 +178,6 @@ def make(
     if folder.is_there(arguments):
         return None
     splits = split_talkers(find_talkers(sources))
-    folder.begin(arguments)
-
     spoken: dict[str, list[np.ndarray]] = {}
     talkers = {speaker: talker for table in splits.values() for speaker, talker in table.items()}
     for speaker, talker in tqdm(talkers.items(), desc="talkers", disable=None):
@@ -188,6 +189,7 @@ def make(
                 f"{len(found)} talkers with {_FEWEST} utterances for {split} in {', '.join(map(str, sources))}: two "
                 f"are needed; {_INSTALL}, or give more with --source"
             )
+    folder.begin(arguments)
     write_speakers(output / "train.json", {s: _write_speaker(output, s, spoken[s], seed) for s in usable["train"]})
     for split, number in (("dev", dev), ("test", test)):
         speakers = _write_mixtures(output / split, {s: spoken[s] for s in usable[split]}, number, seed)
@@ -297,10 +299,6 @@ def _speakers_table(splits, spoken, usable) -> str:
             subset = split if speaker in usable[split] else "too short"
             lines.append(f"{speaker} | {subset} | {minutes:.2f} | {talker.name}\n")
     return "".join(lines)
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
 def _digest_of_files(talkers) -> str:

@@ -100,10 +100,7 @@ class NaturalVoices:
         return partial(natural_voices.speak, folder=self.folder)
 
     def versions(self) -> dict[str, str]:
-        model = Kokoro(self.folder)
-        versions = model.versions()
-        model.require(natural_voices.NAMES)
-        return versions
+        return Kokoro(self.folder).versions(natural_voices.NAMES)
 
     def num_held_out(self, mixtures: int) -> int:
         """Talkers as many as there are voices, and more where each is then the target of about four mixtures."""

@@ -119,7 +119,9 @@ def make(
     if folder.is_there(arguments):
         return None
     versions = source.versions()  # before anything is made, because it may be missing
-    folder.begin(arguments)
+    with_versions = {**arguments, "versions": versions}
+    folder.is_there(with_versions)  # what is there unfinished must be of the same ones
+    folder.begin(with_versions)
 
     voices = {split: source.draw(split, size.num_speakers(split, source), seed=seed) for split in SPLITS}
     plans = {
@@ -196,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--kokoro-voices",
         metavar="DIR",
         type=Path,
-        help="natural: where they lie (default: the environment variable KOKORO_VOICES, or where `make voices-natural` "
+        help="natural: where they lie (default: the environment variable KOKORO_VOICES, or where `make natural` "
         "puts them)",
     )
     parser.add_argument("--jobs", type=int, help="processes (default: the cores); the corpus does not depend on it")
