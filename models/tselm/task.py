@@ -38,8 +38,8 @@ class TokenPrediction(Task):
 
     With a ``presence`` head, the binary cross-entropy of its logits is added. An item without its talker has no tokens
     to learn: it counts in that alone. Taught to answer such items with the tokens of silence, the network would have a
-    second way to say no, which costs words where it is in doubt of a talker who is there, and the vocoder's silence is
-    not silent; the extractor's is. Token metrics are of the present alone; of both, validation tells ``presence_loss``,
+    second way to say no, without a threshold, and frame by frame, where it is in doubt of a talker who is there; the
+    extractor makes the silence. Token metrics are of the present alone; of both, validation tells ``presence_loss``,
     and in percent ``absent_found``, of the absent, and ``present_silenced``, of the present.
 
     Args:
