@@ -50,8 +50,9 @@ _ALIKE = {
     *"hm_omega hm_psi af_heart".split(),
 }
 _HELD_OUT = {"test": 3, "dev": 2}  # voices of each sex, English and foreign
-# Rates that Kokoro's 24,000 Hz are taken for: 15 % less to 17 % more. A training group has one of each band.
-_BANDS = (range(20400, 22401, 400), range(23200, 24801, 400), range(25600, 28001, 400))
+# Rates that Kokoro's 24,000 Hz are taken for: 15 % less to 17 % more. A training group has one of each band; between
+# bands there are 8 %.
+_BANDS = (range(20400, 21601, 400), range(23600, 24401, 400), range(26400, 28001, 400))
 MOST_SHIFTS = len(_BANDS)
 _RATES = tuple(itertools.chain(*_BANDS))
 _SHARE = (0.3, 0.7)  # of the first of two voices that are blended

@@ -2,6 +2,9 @@
 
     python -m data.prepare.synthetic --output synthetic --hours 1
 
+Or, with ``--voices natural``, those of Kokoro, which sound like people: see data/prepare/natural_voices.py. The rest is
+said of espeak-ng's; the folders are the same.
+
 This is formant synthesis, not recorded speech: the voices differ (accent, timbre, fundamental frequency, length of the
 vocal tract, speed), but one machine makes them all, and there is neither room nor noise. Scores on it say that the
 machinery works; they say nothing about real speech.

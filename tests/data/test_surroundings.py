@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,8 @@ from data.audio import SAMPLE_RATE
 from data.extraction import OnTheFlyMixtures
 from data.mixing import Mixed
 from data.surroundings import NOISES, Surroundings, coloured, impulse_response
-from tests.toy import write_corpus
+from tests.toy import ROOT, write_corpus
+from utils.recipe import Recipe
 
 CLEAN = dict(room=0.0, noise=0.0, band=0.0, level_db=(0.0, 0.0))
 
@@ -188,3 +191,18 @@ def test_babble_is_of_strangers(corpus, tmp_path, monkeypatch) -> None:
 def test_settings_that_cannot_work(setting: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Surroundings(**setting)
+
+
+def test_the_recipe_of_the_page_builds(tmp_path) -> None:
+    index = write_corpus(tmp_path, speakers=5)["tr_data_scp_path"]
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/natural_voices.md").read_text(), flags=re.DOTALL)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(block.replace("../toy/", f"{ROOT}/config/toy/"))
+    overrides = [f"tr_data_scp_path={index}", "num_workers=0", "surroundings.room=0.25"]
+    dataset = Recipe(recipe, overrides=overrides).build("train_data")["train_data"].dataset
+    assert (dataset.surroundings.room, dataset.surroundings.rt60) == (0.25, (0.15, 0.7))
+    assert {name: len(wav) for name, wav in dataset[0, 0].items()} == {
+        "mixture": 48080, "target": 48080, "enrolment": 32000,
+    }  # fmt: skip
+    plain = Recipe(ROOT / "config/toy/tselm.yaml", overrides=overrides[:2]).build("train_data")["train_data"].dataset
+    assert plain.surroundings is None
