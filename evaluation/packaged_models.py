@@ -44,7 +44,8 @@ class ResemblyzerSimilarity(Metric):
             "cosine similarity of the voice embeddings of the output and the clean target (not the enrolment) by the "
             "Resemblyzer package's speaker encoder: each file alone, clipped to full scale, levelled and its long "
             "silences cut out by the package, windows of 1.6 s, 1.3 of them a second; embeddings have no negative "
-            "values, so that other voices give far more than 0; not the papers' model; "
+            "values, so that other voices give far more than 0; an output without speech has nobody's voice: 0; not "
+            "the papers' model; "
             f"{version('resemblyzer')}, {version('webrtcvad')}, {version('librosa')}"
         )
         self.columns = (Column("resemblyzer", "Resemblyzer similarity", definition),)
@@ -63,15 +64,15 @@ class ResemblyzerSimilarity(Metric):
         self._encoder = resemblyzer.VoiceEncoder("cpu", verbose=False, weights_fpath=self._weights)
 
     def score(self, signals: Signals) -> dict[str, Score]:
-        target = self._of_target(lambda wav: self._voice(wav, "target"), signals.target)
-        return {"resemblyzer": float(self._voice(signals.output, "output") @ target)}
+        target, output = self._of_target(self._voice, signals.target), self._voice(signals.output)
+        if target is None:
+            raise Unscorable("Resemblyzer's voice detector finds no speech in the target")
+        return {"resemblyzer": 0.0 if output is None else float(output @ target)}
 
-    def _voice(self, wav: np.ndarray, what: str) -> np.ndarray:
-        """The embedding, of length one [256]."""
+    def _voice(self, wav: np.ndarray) -> np.ndarray | None:
+        """The embedding, of length one [256]; None where the package's voice detector finds no speech."""
         speech = self._prepare(wav.clip(-1, 1))
-        if not len(speech):
-            raise Unscorable(f"Resemblyzer's voice detector finds no speech in the {what}")
-        return self._encoder.embed_utterance(speech)
+        return self._encoder.embed_utterance(speech) if len(speech) else None
 
 
 class PackagedDWER(WordErrors):

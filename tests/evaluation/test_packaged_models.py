@@ -110,8 +110,7 @@ def test_where_there_is_no_speech_there_is_no_voice(voice, spoken) -> None:
     target = spoken[0][0]
     faint = np.random.default_rng(0).normal(0, 1e-6, 16000).astype(np.float32)
     for quiet in (faint, faint[:100]):
-        with pytest.raises(Unscorable, match="no speech in the output"):
-            voice.score(Signals(quiet, target=target))
+        assert voice.score(Signals(quiet, target=target)) == {"resemblyzer": 0.0}
         with pytest.raises(Unscorable, match="no speech in the target"):
             voice.score(Signals(target, target=quiet))
 
