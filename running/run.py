@@ -24,6 +24,7 @@ from running.record import RunRecord, read_record
 from running.shard import WHOLE, Shard
 from running.work import Outcome, Setup, settle, start, worker
 from utils.distributed import process_devices
+from utils.errors import first_few
 from utils.files import file_digest, require_writable_folder, text_digest, write_text
 from utils.machine import device_name
 from utils.precision import AUTO, resolve_precision
@@ -225,7 +226,7 @@ def _run(
                     file = first_input(job, program.inputs)
                     record.add(job, file=file, length=lengths.get(file), row=outcome.rows.get(name))
                 elif name in outcome.rows:
-                    log.info("%s", ", ".join(f"{key} {value}" for key, value in outcome.rows[name].items()))
+                    log.info("%s", "; ".join(f"{key} {_shown(value)}" for key, value in outcome.rows[name].items()))
     made = wanted - failed.keys()
     if made:
         took, audio_seconds = time.perf_counter() - since, sum(durations[name] for name in made)
@@ -242,6 +243,11 @@ def _run(
     if failed:
         log.error("%d of %d files failed", len(failed), total)
     return 1 if failed else 0
+
+
+def _shown(value: Any) -> str:
+    """A value of a row, of which not too many are told."""
+    return first_few(value, shown=8) if isinstance(value, list) else str(value)
 
 
 def _starting(setup: Setup, program: Program, devices: Sequence[torch.device]) -> tuple:

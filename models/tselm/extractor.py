@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -274,14 +273,12 @@ class Extractor(nn.Module):
         """What comes of a mixture whose pieces have these scores."""
         if mixture.is_silent:  # nobody is in it
             scores = [0.0] * len(scores)
-        pieces = self.cutting.cut(mixture.samples)
-        frames = [piece.kept.stop - piece.kept.start for piece in pieces]
+        frames = [piece.kept.stop - piece.kept.start for piece in self.cutting.cut(mixture.samples)]
         gate = Gate(frames, [score >= self.presence_threshold for score in scores], hop=self.grid.hop)
-        ends = [min(frame * self.grid.hop, mixture.samples) for frame in itertools.accumulate(frames)]
-        presence = Presence(max(scores), tuple(scores), tuple(end / self.sample_rate for end in ends))
         samples = min(mixture.samples, len(tokens) * self.grid.hop)
         parts = gate.silenced(self._decode(tokens, mixture), samples=samples, at_a_time=self.batch_samples)
-        return _Made(tokens, parts, presence)
+        ends = gate.ends(samples, self.sample_rate)
+        return _Made(tokens, parts, Presence(max(scores), tuple(scores), ends))
 
     def _used(self, enrolment: torch.Tensor) -> torch.Tensor:
         """What is heard of an enrolment, [R]."""

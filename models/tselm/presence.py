@@ -6,6 +6,7 @@ without it everything is as published.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Collection, Iterator, Sequence
 
@@ -79,6 +80,7 @@ class Gate:
     """
 
     def __init__(self, frames: Sequence[int], kept: Sequence[bool], *, hop: int):
+        self._lengths = frames
         frames = torch.cat([torch.full((count,), float(one)) for count, one in zip(frames, kept, strict=True)])
         self.hop = hop
         self.is_open, self.is_shut = bool(frames.all()), not bool(frames.any())
@@ -99,6 +101,10 @@ class Gate:
         level = torch.lerp(self._edges[frame], self._edges[frame + 1], within)
         level = torch.where(self._kept[frame], 1.0, 0.5 - 0.5 * torch.cos(torch.pi * level))
         return wav * level.to(wav)
+
+    def ends(self, samples: int, sample_rate: int) -> tuple[float, ...]:
+        """Where each piece of a signal of ``samples`` ends, in seconds."""
+        return tuple(min(end * self.hop, samples) / sample_rate for end in itertools.accumulate(self._lengths))
 
     def silenced(self, parts: Iterator[torch.Tensor], *, samples: int, at_a_time: int) -> Iterator[torch.Tensor]:
         """The parts of a signal, [L] each, as loud as they are to be; if nothing is kept, none is asked for.
