@@ -56,7 +56,7 @@ _BANDS = (range(20400, 21601, 400), range(23600, 24401, 400), range(26400, 28001
 MOST_SHIFTS = len(_BANDS)
 _RATES = tuple(itertools.chain(*_BANDS))
 _SHARE = (0.3, 0.7)  # of the first of two voices that are blended
-_SPEED = (0.9, 1.15)
+_SPEED = (0.85, 1.1)
 _FIRST_ID = {"train": 1001, "dev": 5001, "test": 7001}
 
 

@@ -189,7 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--voices",
         choices=("espeak-ng", "natural"),
         default="espeak-ng",
-        help="natural: of Kokoro-82M, see docs/natural_voices.md; an hour of them takes long (default: espeak-ng)",
+        help="natural: of Kokoro-82M, see docs/natural_voices.md; an hour takes ten minutes on two cores (default: "
+        "espeak-ng)",
     )
     parser.add_argument(
         "--shifts",

@@ -5,18 +5,21 @@ The model's sound is as long as its phonemes ask for, and a tone whose F0 and ha
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from data.prepare import kokoro
 from data.prepare.natural_voices import NAMES
 
-MODULES = (
+_MODULES = (
     "onnxruntime",
     "hibari",
     "hibari.g2p",
@@ -85,19 +88,25 @@ def write(folder: Path) -> Path:
     return folder / "voices"
 
 
-def install(folder: Path, monkeypatch) -> Path:
-    """``write``, and put the packages before all others for this test; returns where the voices lie."""
+@contextlib.contextmanager
+def installed(folder: Path) -> Iterator[Path]:
+    """``write``, and put the packages before all others meanwhile. Gives where the voices lie."""
     voices = write(folder)
-    forget(monkeypatch)
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv(kokoro.ENVIRONMENT, str(voices))
-    return voices
+    before = {module: sys.modules.pop(module, None) for module in _MODULES}
+    forget()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        patch.setenv(kokoro.ENVIRONMENT, str(voices))
+        yield voices
+    for module, was in before.items():
+        sys.modules.pop(module, None)
+        if was is not None:
+            sys.modules[module] = was
+    forget()
 
 
-def forget(monkeypatch) -> None:
-    """What was loaded before is loaded anew, now and after the test."""
-    for module in MODULES:
-        monkeypatch.delitem(sys.modules, module, raising=False)
+def forget() -> None:
+    """What was read is read anew."""
     for cached in (kokoro._session, kokoro._model_digest, kokoro._vocabulary, kokoro._phonemizer, kokoro._table):
         cached.cache_clear()
     importlib.invalidate_caches()

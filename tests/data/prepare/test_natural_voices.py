@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,9 @@ TEXT = "The old fox found the lantern near the river."
 
 
 @pytest.fixture
-def packages(tmp_path, monkeypatch) -> Path:
-    kokoro_stand_in.install(tmp_path, monkeypatch)
-    yield tmp_path
-    kokoro_stand_in.forget(monkeypatch)
+def packages(tmp_path) -> Iterator[Path]:
+    with kokoro_stand_in.installed(tmp_path):
+        yield tmp_path
 
 
 def test_each_of_the_54_voices_is_in_one_split() -> None:

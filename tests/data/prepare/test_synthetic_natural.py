@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,11 @@ ARGUMENTS = ["--voices", "natural", "--hours", "0.01", "--speakers", "6", "--dev
 
 
 @pytest.fixture
-def packages(tmp_path, monkeypatch) -> Path:
-    kokoro_stand_in.install(tmp_path / "packages", monkeypatch)
+def packages(tmp_path, monkeypatch) -> Iterator[Path]:
     monkeypatch.setenv("COUNT", str(tmp_path / "count"))
     (tmp_path / "count").touch()
-    yield tmp_path / "packages"
-    kokoro_stand_in.forget(monkeypatch)
+    with kokoro_stand_in.installed(tmp_path / "packages"):
+        yield tmp_path / "packages"
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -97,7 +97,7 @@ def test_unfinished_with_other_packages_is_refused(packages, tmp_path, monkeypat
         assert synthetic.main(["--output", str(tmp_path / "corpus"), *ARGUMENTS]) == 130
     path = packages / "hibari_tts-0.0.1.dist-info/METADATA"
     path.write_text(path.read_text().replace("0.0.1", "0.0.2"))
-    kokoro_stand_in.forget(monkeypatch)
+    kokoro_stand_in.forget()
     assert synthetic.main(["--output", str(tmp_path / "corpus"), *ARGUMENTS]) == 2
     assert "was made with other arguments (versions" in capsys.readouterr().err
 
