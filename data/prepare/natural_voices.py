@@ -27,6 +27,7 @@ from data.prepare import kokoro
 from data.prepare.kokoro import Kokoro
 from data.prepare.voices import rms, trim
 
+VERSION = 2  # of what is made of the arguments; a change of it raises it, so that no corpus is begun so and ended so
 # Kokoro's 54 voices, by language (American, British, Spanish, French, Hindi, Italian, Japanese, Portuguese, Chinese)
 # and sex.
 _VOICES = {

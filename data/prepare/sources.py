@@ -93,7 +93,7 @@ class NaturalVoices:
 
     @property
     def arguments(self) -> dict[str, object]:
-        return {"voices": self.name, "shifts": self.shifts}
+        return {"voices": self.name, "shifts": self.shifts, "talkers": natural_voices.VERSION}
 
     @property
     def say(self) -> Say:
