@@ -21,6 +21,7 @@ from models.limuse.graph import example
 from models.limuse.network import LiMuSE
 from models.limuse.report import multiplications
 from modules.si_sdr import si_sdr
+from utils.machine import keep_freed_memory
 
 TOY = {"num_filters": 16, "context_hidden": 16, "groups": 4, "layers": 2, "audio_repeats": 1, "context_layers": 1}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -34,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--batch", type=int, default=2, help="clips of a step of training (%(default)s)")
     args = options.parse_args(argv)
     device, rows, off, goes = prepare(args), [], 0.0, []
+    keep_freed_memory()  # as train.py does; else both ways spend half of a step on pages
     for name, values in VARIANTS.items():
         values = {**TOY, **values, "groups": 4} if args.toy else values
         network = LiMuSE(**values).to(device).eval()
