@@ -3,6 +3,7 @@
 with Browser() as browser:
     browser.open(path, width=400, height=800)
     assert browser.evaluate("document.title") == "..."
+    browser.click("button")
 """
 
 from __future__ import annotations
@@ -86,7 +87,10 @@ class Browser:
         self._close_files()
 
     def open(self, path: str | os.PathLike, *, width: int, height: int = 900, dark: bool = False) -> None:
-        """Show a file in a new tab of ``width`` x ``height`` CSS pixels, and wait until it is loaded."""
+        """Show a file, or an address of http, in a new tab of ``width`` x ``height`` CSS pixels; wait until it is loaded.
+
+        The tab before it is closed.
+        """
         if self._target is not None:
             self._call("Target.closeTarget", session=None, targetId=self._target)
         self._target = self._call("Target.createTarget", session=None, url="about:blank")["targetId"]
@@ -99,7 +103,8 @@ class Browser:
         self._call("Emulation.setEmulatedMedia", features=[scheme])
         self.requests.clear()
         self._waiting.clear()
-        answer = self._call("Page.navigate", url=Path(path).resolve().as_uri())
+        url = path if str(path).startswith("http://") else Path(path).resolve().as_uri()
+        answer = self._call("Page.navigate", url=url)
         if "errorText" in answer:
             raise RuntimeError(f"{path}: {answer['errorText']}")
         deadline = time.monotonic() + self.timeout
@@ -112,6 +117,50 @@ class Browser:
         if failure := answer.get("exceptionDetails"):
             raise RuntimeError(failure.get("exception", {}).get("description") or failure["text"])
         return answer["result"].get("value")
+
+    def wait(self, javascript: str, *, seconds: float | None = None) -> Any:
+        """Wait until an expression is true; returns its value. Raises a TimeoutError that shows what the page says."""
+        deadline = time.monotonic() + (self.timeout if seconds is None else seconds)
+        while not (value := self.evaluate(javascript)):
+            if time.monotonic() > deadline:
+                shown = self.evaluate("document.body.innerText")
+                raise TimeoutError(f"it never came: {javascript}; the page says: {shown}")
+            time.sleep(0.05)
+        return value
+
+    def place(self, selector: str) -> tuple[float, float, float, float]:
+        """Left, top, width and height of an element in the window, into which it is scrolled."""
+        box = self.evaluate(
+            f"(() => {{ const element = document.querySelector({json.dumps(selector)}); "
+            "element.scrollIntoView({block: 'center', behavior: 'instant'}); "
+            "const {left, top, width, height} = element.getBoundingClientRect(); return [left, top, width, height] })()"
+        )
+        return tuple(box)
+
+    def click(self, selector: str) -> None:
+        """Press the mouse in the middle of an element."""
+        left, top, width, height = self.place(selector)
+        self.drag((left + width / 2, top + height / 2))
+
+    def drag(self, *points: tuple[float, float]) -> None:
+        """Press the mouse at the first point of the window, move it over the others, and let it go at the last."""
+        kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
+        self._call("Input.dispatchMouseEvent", type="mouseMoved", x=points[0][0], y=points[0][1])
+        for kind, (x, y) in zip(kinds, [*points, points[-1]], strict=True):
+            self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+
+    def drop(self, selector: str, path: str | os.PathLike) -> None:
+        """Drop a file on an element."""
+        left, top, width, height = self.place(selector)
+        data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self._call("Input.dispatchDragEvent", type=kind, x=left + width / 2, y=top + height / 2, data=data)
+
+    def press(self, key: str, *, code: int, text: str = "") -> None:
+        """Press a key: its name, its number, and the text that it writes."""
+        more = {"text": text} if text else {}
+        self._call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code, **more)
+        self._call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code)
 
     def screenshot(self) -> bytes:
         """The whole page, also what lies below the window, as PNG."""

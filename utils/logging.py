@@ -36,7 +36,7 @@ def setup_console(*, main: bool = True, file: Path | None = None) -> None:
         handlers.append(logging.FileHandler(file, encoding="utf-8"))
         handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
-    for name in ("data", "models", "modules", "utils", "running", "evaluation", "train", "inference", "evaluate"):
+    for name in ("data", "models", "modules", "utils", "running", "evaluation", "page", "train", "inference", "evaluate"):
         logging.getLogger(name).setLevel(logging.INFO if main else logging.WARNING)
     logging.getLogger("utils.errors").setLevel(logging.DEBUG)  # tracebacks, which are for the file alone
 
