@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 import traceback
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -22,6 +24,7 @@ from utils.errors import USER_ERRORS, describe
 
 OWN, STRETCH = "a recording of its own", "a stretch of the recording"
 _LOOK = 0.2  # seconds between two looks at what is being done
+_LONG = 5.0  # seconds after which it is told how long it may take
 _HERE = Path(__file__).parent
 log = logging.getLogger(__name__)
 
@@ -56,19 +59,28 @@ class Page:
 
     # ---- what happens ------------------------------------------------------------------------------------------------
 
-    async def hear_first(self, path: str | None, title: str, request: gr.Request) -> tuple[str, dict[str, Any]]:
+    async def hear_first(self, path: str | None, title: str, request: gr.Request) -> AsyncIterator[tuple[Any, Any]]:
         """A recording was given: check it, and show it."""
         room = self.rooms.of(request.session_hash)
-        room.first, room.results = None, ()
+        if path is not None and path == room.path:  # the example's button was quicker
+            yield gr.skip(), self._view(room, title)
+            return
+        room.path, room.first, room.results = path, None, ()
+        if path is None:
+            yield "", self._view(room, title)
+            return
+        room.adopt(path)
+        yield message("reads it"), self._view(room, title)
         said = ""
-        if path is not None:
-            room.adopt(path)
-            try:
-                require_within(path, self.limits)
-                room.first = await asyncio.to_thread(show, path, Path(path).name, room.new_folder())
-            except USER_ERRORS as error:
-                said = told(room, error)
-        return said, self._view(room, title)
+        try:
+            require_within(path, self.limits)
+            shown = await asyncio.to_thread(show, path, Path(path).name, room.new_folder())
+            if room.path == path and room.first is None:
+                room.first = shown
+        except (*USER_ERRORS, Stopped) as error:
+            said = told(room, error)
+        is_busy = room.task is not None and not room.task.done.is_set()
+        yield gr.skip() if is_busy else said, self._view(room, title)
 
     async def hear_second(self, path: str | None, request: gr.Request) -> str:
         """The recording of a voice was given: check it."""
@@ -107,15 +119,16 @@ class Page:
         except USER_ERRORS as error:
             yield told(room, error), gr.skip(), gr.skip(), gr.skip()
             return
-        said = None
+        said, room.path = None, first
         while not task.done.is_set():
             if (now := self._how_far(task)) != said:
                 said = now
                 yield said, gr.skip(), gr.Button(interactive=False), gr.Button(visible=True)
             await asyncio.sleep(_LOOK)
         if task.error is None:
-            room.first, room.results, seconds = task.result
-            said = message(f"done: {seconds:.1f} s of sound in {task.seconds:.1f} s")
+            room.first, room.results, notes = task.result
+            seconds = sum(one.seconds for one in room.results)
+            said = message(". ".join([f"done: {seconds:.1f} s of sound in {task.seconds:.1f} s", *notes]))
         else:
             said = told(room, task.error)
         yield said, self._view(room, title), gr.Button(interactive=True), gr.Button(visible=False)
@@ -168,35 +181,57 @@ class Page:
 
     def _do(
         self, task: Task, system: System, ways: Sequence[Way], inputs: Mapping[str, str], room: Room
-    ) -> tuple[Shown, list[Shown], float]:
-        """The recording, what came of it, and how long that is together, in seconds."""
+    ) -> tuple[Shown, list[Shown], list[str]]:
+        """The recording, what came of it, and what the log had to say of the files."""
         path, folder = next(iter(inputs.values())), room.new_folder()
         given, first = Path(path), room.first
-        if first is None or first.name != given.name or not Path(first.sound).exists():
-            shown_folder = room.new_folder()
-            first = show(path, given.name, shown_folder, check=lambda part: task.check())
+        if first is None or room.path != path:
+            first = show(path, given.name, room.new_folder(), check=lambda part: task.check())
         results = []
-        for number, way in enumerate(ways):
-            task.doing = "loads the weights"
-            program = self.programs.get(system, way)
-            output = folder / f"{number}.wav"
-            row = run(program, given.name, {**inputs, **way.given}, output, Watch(task, way=number, ways=len(ways)))
-            own = folder / f"shown-{number}"
-            own.mkdir()
-            shown = show(output, way.name, own, check=lambda part: task.check())
-            file = f"{given.stem}, {way.name}.wav"
-            results.append(replace(shown, sound=str(output), file=file, note=note(program.results, row)))
-        return first, results, sum(one.seconds for one in results)
+        with noted(room) as notes:
+            for number, way in enumerate(ways):
+                task.doing = "loads the weights"
+                program = self.programs.get(system, way)
+                output = folder / f"{number}.wav"
+                row = run(program, given.name, {**inputs, **way.given}, output, Watch(task, way=number, ways=len(ways)))
+                shown = show(output, way.name, room.new_folder(), check=lambda part: task.check())
+                file = f"{given.stem}, {way.name}.wav"
+                results.append(replace(shown, sound=str(output), file=file, note=note(program.results, row)))
+        return first, results, notes
 
     def _how_far(self, task: Task) -> str:
         if (before := self.line.before(task)) > 0:
             return message(f"waits: {before} before you", progress=0.0)
         if task.begun is None:
             return message("begins", progress=0.0)
-        return message(f"{task.doing or 'begins'}: {100 * task.progress:.0f} %", progress=task.progress)
+        so_far = f"{task.doing or 'begins'}: {100 * task.progress:.0f} %"
+        seconds = time.perf_counter() - task.begun
+        if seconds > _LONG and task.progress > 0.01:
+            left = seconds / task.progress - seconds
+            so_far += f", about {left / 60:.0f} minutes left" if left >= 90 else f", about {max(left, 1):.0f} s left"
+        return message(so_far, progress=task.progress)
 
     def _view(self, room: Room, title: str) -> dict[str, Any]:
         return room.view(is_markable=len(self.systems[title].inputs) == 2)
+
+
+@contextlib.contextmanager
+def noted(room: Room) -> Iterator[list[str]]:
+    """What the log warns of, about the files of a room, meanwhile."""
+    found: list[str] = []
+
+    class Noting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said = record.getMessage()
+            if any(path in said for path in room.uploads):
+                found.append(room.plainly(said))
+
+    handler = Noting(logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield found
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def note(results: Mapping[str, Any], row: Mapping[str, Any]) -> str:
@@ -308,7 +343,7 @@ def build(page: Page) -> gr.Blocks:
         second.change(page.hear_second, second, said, api_visibility="private", **many)
         everything = [menu, first, second, source, since, until, ways]
         shown = [said, view, go, halt]
-        go.click(page.work, everything, shown, api_name="work", trigger_mode="once", **many)
+        go.click(page.work, everything, shown, api_visibility="private", trigger_mode="once", **many)
         example.click(fill, menu, [first, second, source], **at_once).then(
             page.work, everything, shown, api_visibility="private", **many
         )

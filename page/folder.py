@@ -14,8 +14,10 @@ from pathlib import Path
 
 PREFIX = "speech-page-"
 _LOCK = ".in-use"
-# Waits until whoever holds the other end of its input is gone, and then removes the folder: so it does after a kill too.
+# Waits until whoever holds the other end of its input is gone, after a kill too, and then removes the folder.
 _SWEEPER = "import shutil, sys; sys.stdin.buffer.read(); shutil.rmtree(sys.argv[1], ignore_errors=True)"
+
+_sweepers: list[subprocess.Popen] = []
 
 
 @contextlib.contextmanager
@@ -39,13 +41,12 @@ def kept_while_running(parent: str | os.PathLike | None = None) -> Iterator[Path
         start_new_session=True,  # Ctrl-C is for the server alone
         cwd="/",
     )
+    _sweepers.append(sweeper)  # its input closes with this process, after which nothing can be written any more
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(held)
-        sweeper.stdin.close()
-        sweeper.wait()
 
 
 def sweep(parent: Path) -> None:

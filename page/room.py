@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from page.line import Task
+from page.line import Stopped, Task
 from page.sound import Shown
 
 
@@ -23,6 +23,7 @@ class Room:
         folder: of all its files but uploads.
         uploads: files that were given, and what they are called.
         task: the work that was asked for last.
+        path: of the recording.
         first: the recording, as it is shown.
         results: what came of it.
     """
@@ -30,12 +31,16 @@ class Room:
     folder: Path
     uploads: dict[str, str] = field(default_factory=dict)
     task: Task | None = None
+    path: str | None = None
     first: Shown | None = None
     results: Sequence[Shown] = ()
+    is_closed: bool = False
     _made: int = 0
 
     def new_folder(self) -> Path:
-        """Of one step's files."""
+        """Of one step's files. Raises ``Stopped`` if the tab was closed."""
+        if self.is_closed:
+            raise Stopped
         self._made += 1
         made = self.folder / str(self._made)
         made.mkdir(parents=True)
@@ -75,13 +80,16 @@ class Room:
         Args:
             uploaded: the folder in which each upload has one of its own.
         """
+        self.is_closed = True
         if self.task is not None:
             self.task.stop()
-            self.task.done.wait(20)
+            self.task.done.wait()  # it may write until then
         shutil.rmtree(self.folder, ignore_errors=True)
         for path in map(Path, self.uploads):
             if uploaded in path.parents:
                 path.unlink(missing_ok=True)
+                if path.parent != uploaded and path.parent.is_dir() and not any(path.parent.iterdir()):
+                    path.parent.rmdir()
 
 
 class Rooms:

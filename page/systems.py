@@ -1,4 +1,4 @@
-"""What the page offers: the systems that say, in a ``page.toml`` beside their weights, what they are and how to run them.
+"""What the page offers: systems that say, in a ``page.toml`` beside their weights, what they are and how to run them.
 
 title = "One voice out of a mixture"        in the menu
 says = "..."                                one or two sentences below it, in Markdown

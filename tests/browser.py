@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +34,25 @@ _PLACE_PIPES = "import os, sys; r, w, *c = sys.argv[1:]; os.dup2(int(r), 3); os.
 
 
 class Browser:
-    """One Chromium with one tab; leaving the context ends it, whatever happened.
+    """One Chromium, that looks at one tab at a time; leaving the context ends it, whatever happened.
+
+    Args:
+        timeout: seconds, for each call.
+        flags: more of Chromium's own.
 
     Attributes:
         requests: the address of everything that the opened page asked for, itself first.
     """
 
-    def __init__(self, *, timeout: float = 60.0) -> None:
-        self.timeout = timeout  # seconds, for each call
+    def __init__(self, *, timeout: float = 60.0, flags: Sequence[str] = ()) -> None:
+        self.timeout = timeout
+        self.flags = flags
         self.requests: list[str] = []
         self._last = 0
         self._received = b""
         self._waiting: list[dict[str, Any]] = []
         self._session: str | None = None
-        self._target: str | None = None
+        self._tabs: dict[str, str] = {}  # target -> session
 
     def __enter__(self) -> Browser:
         self._folder = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
@@ -57,7 +63,7 @@ class Browser:
             with open(Path(self._folder.name, "stderr"), "wb") as errors:
                 self._process = subprocess.Popen(
                     [sys.executable, "-S", "-c", _PLACE_PIPES, str(child_in), str(child_out)]
-                    + [CHROMIUM, *_FLAGS, f"--user-data-dir={self._folder.name}/profile", "about:blank"],
+                    + [CHROMIUM, *_FLAGS, *self.flags, f"--user-data-dir={self._folder.name}/profile", "about:blank"],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
@@ -86,16 +92,22 @@ class Browser:
         self._process.wait()
         self._close_files()
 
-    def open(self, path: str | os.PathLike, *, width: int, height: int = 900, dark: bool = False) -> None:
-        """Show a file, or an address of http, in a new tab of ``width`` x ``height`` CSS pixels; wait until it is loaded.
+    def open(
+        self, path: str | os.PathLike, *, width: int, height: int = 900, dark: bool = False, beside: bool = False
+    ) -> str:
+        """Show a file, or what is at an http:// address, in a new tab of ``width`` x ``height`` CSS pixels.
 
-        The tab before it is closed.
+        It is loaded when this returns, and the tabs before it are closed, unless it is to be ``beside`` them.
+
+        Returns:
+            The tab, for ``switch``.
         """
-        if self._target is not None:
-            self._call("Target.closeTarget", session=None, targetId=self._target)
-        self._target = self._call("Target.createTarget", session=None, url="about:blank")["targetId"]
-        attached = self._call("Target.attachToTarget", session=None, targetId=self._target, flatten=True)
-        self._session = attached["sessionId"]
+        for tab in [] if beside else list(self._tabs):
+            self._call("Target.closeTarget", session=None, targetId=tab)
+            del self._tabs[tab]
+        tab = self._call("Target.createTarget", session=None, url="about:blank")["targetId"]
+        attached = self._call("Target.attachToTarget", session=None, targetId=tab, flatten=True)
+        self._session = self._tabs[tab] = attached["sessionId"]
         self._call("Network.enable")
         self._call("Page.enable")
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
@@ -103,13 +115,19 @@ class Browser:
         self._call("Emulation.setEmulatedMedia", features=[scheme])
         self.requests.clear()
         self._waiting.clear()
-        url = path if str(path).startswith("http://") else Path(path).resolve().as_uri()
+        url = path if str(path).startswith(("http://", "about:")) else Path(path).resolve().as_uri()
         answer = self._call("Page.navigate", url=url)
         if "errorText" in answer:
             raise RuntimeError(f"{path}: {answer['errorText']}")
         deadline = time.monotonic() + self.timeout
         while not any(event["method"] == "Page.loadEventFired" for event in self._waiting):
             self._receive(deadline)
+        return tab
+
+    def switch(self, tab: str) -> None:
+        """Look at another tab that is open."""
+        self._session = self._tabs[tab]
+        self._call("Page.bringToFront")
 
     def evaluate(self, javascript: str) -> Any:
         """The value of an expression, of what it promises if it is a promise, as plain data."""
@@ -129,7 +147,8 @@ class Browser:
         return value
 
     def place(self, selector: str) -> tuple[float, float, float, float]:
-        """Left, top, width and height of an element in the window, into which it is scrolled."""
+        """Left, top, width and height of an element, once it is there, in the window, into which it is scrolled."""
+        self.wait(f"!!document.querySelector({json.dumps(selector)})")
         box = self.evaluate(
             f"(() => {{ const element = document.querySelector({json.dumps(selector)}); "
             "element.scrollIntoView({block: 'center', behavior: 'instant'}); "
