@@ -4,9 +4,10 @@ BIN := .venv/bin
 PYTEST ?= --numprocesses=2
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: venv venv-eval demo toy codec voices units limuse gpu test test-fast lint
+.PHONY: venv venv-eval venv-page page demo toy codec voices units limuse gpu test test-fast lint
 venv: .venv/done
 venv-eval: .venv/done-eval
+venv-page: .venv/done-page
 
 .venv/done: requirements.txt requirements-synthetic.txt requirements-rooms.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 ...")'
@@ -18,10 +19,19 @@ venv-eval: .venv/done-eval
 	$(INSTALL) -r requirements.txt -r requirements-eval.txt
 	touch $@
 
-test: venv-eval
+.venv/done-page: .venv/done requirements-page.txt
+	$(INSTALL) -r requirements.txt -r requirements-page.txt
+	touch $@
+
+# The page to try the systems on one's own recordings: PAGE="--host 0.0.0.0" for other machines too, and what else
+# python serve.py --help says.
+page: venv-page
+	$(BIN)/python serve.py --open $(PAGE)
+
+test: venv-eval venv-page
 	$(BIN)/python -m pytest $(PYTEST)
 
-test-fast: venv-eval
+test-fast: venv-eval venv-page
 	$(BIN)/python -m pytest $(PYTEST) -m "not slow"
 
 lint: venv

@@ -10,9 +10,11 @@ import tempfile
 import threading
 from pathlib import Path
 
+from page.app import build, looks
 from page.folder import kept_while_running
 from page.sound import Limits
 from page.systems import by_title, find_systems, own_systems
+from page.visit import Page
 from page.work import Programs
 from utils.distributed import process_devices
 from utils.machine import available_cores
@@ -37,8 +39,6 @@ def serve(args: argparse.Namespace, ended: threading.Event) -> None:
     port = free_port(args.host, args.port)
     with kept_while_running() as folder:
         settle_library(folder)
-        from page.app import CSS, HEAD, Page, build, theme  # the library reads the environment when it is imported
-
         page = Page(systems, folder, programs, Limits(args.max_mb, args.max_minutes))
         blocks = build(page)
         blocks.queue(default_concurrency_limit=None)
@@ -57,9 +57,7 @@ def serve(args: argparse.Namespace, ended: threading.Event) -> None:
             mcp_server=False,
             allowed_paths=[str(folder)],
             max_file_size=round(args.max_mb * 1e6),
-            theme=theme(),
-            css=CSS,
-            head=HEAD,
+            **looks(),
         )
         try:
             tell(args.host, port)

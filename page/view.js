@@ -36,7 +36,7 @@ const draw = () => {
     const sound = make("audio", {src: signal.sound, preload: "metadata"});
     const choice = make("input", {type: "radio", name: group, value: index, onchange: () => hear(index)});
     const title = make("div", {class: "title"}, make("label", {}, choice, make("span", {text: signal.name})));
-    title.append(make("span", {class: "length", text: `${signal.seconds.toFixed(1)} s`}));
+    title.append(make("span", {class: "length", text: signal.seconds < 60 ? `${signal.seconds.toFixed(1)} s` : clock(signal.seconds)}));
     if (signal.note) title.append(make("strong", {class: "note", text: signal.note}));
     if (signal.file) title.append(make("a", {href: signal.sound, download: signal.file, text: "Save"}));
     const picture = make("img", {src: signal.picture, alt: `Spectrogram of ${signal.name}, 0 to 8 kHz`});

@@ -29,6 +29,7 @@ _FLAGS = """
     --disable-component-update --disable-sync --disable-breakpad --disable-dev-shm-usage --disable-extensions
     --hide-scrollbars --mute-audio --autoplay-policy=no-user-gesture-required --remote-debugging-pipe
 """.split()
+_STILL = 0.3  # seconds for which an element that is to be pressed has kept its place
 # Chromium reads commands from descriptor 3 and answers on 4, where a Popen cannot put them.
 _PLACE_PIPES = "import os, sys; r, w, *c = sys.argv[1:]; os.dup2(int(r), 3); os.dup2(int(w), 4); os.execv(c[0], c)"
 
@@ -97,7 +98,8 @@ class Browser:
     ) -> str:
         """Show a file, or what is at an http:// address, in a new tab of ``width`` x ``height`` CSS pixels.
 
-        It is loaded when this returns, and the tabs before it are closed, unless it is to be ``beside`` them.
+        It is loaded when this returns, and the tabs before it are closed, unless it is to be ``beside`` them: then it
+        shares nothing with them, as another person's.
 
         Returns:
             The tab, for ``switch``.
@@ -105,7 +107,8 @@ class Browser:
         for tab in [] if beside else list(self._tabs):
             self._call("Target.closeTarget", session=None, targetId=tab)
             del self._tabs[tab]
-        tab = self._call("Target.createTarget", session=None, url="about:blank")["targetId"]
+        more = self._call("Target.createBrowserContext", session=None) if beside else {}
+        tab = self._call("Target.createTarget", session=None, url="about:blank", **more)["targetId"]
         attached = self._call("Target.attachToTarget", session=None, targetId=tab, flatten=True)
         self._session = self._tabs[tab] = attached["sessionId"]
         self._call("Network.enable")
@@ -147,14 +150,24 @@ class Browser:
         return value
 
     def place(self, selector: str) -> tuple[float, float, float, float]:
-        """Left, top, width and height of an element, once it is there, in the window, into which it is scrolled."""
+        """Left, top, width and height of an element in the window, once it is there and keeps its place.
+
+        It is scrolled into the window.
+        """
         self.wait(f"!!document.querySelector({json.dumps(selector)})")
-        box = self.evaluate(
-            f"(() => {{ const element = document.querySelector({json.dumps(selector)}); "
+        look = (
+            f"(() => {{ const element = document.querySelector({json.dumps(selector)}); if (!element) return null; "
             "element.scrollIntoView({block: 'center', behavior: 'instant'}); "
             "const {left, top, width, height} = element.getBoundingClientRect(); return [left, top, width, height] })()"
         )
-        return tuple(box)
+        deadline, since, before = time.monotonic() + self.timeout, time.monotonic(), None
+        while before is None or time.monotonic() < since + _STILL:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{selector} never stays where it is")
+            if (now := self.evaluate(look)) != before:
+                since, before = time.monotonic(), now
+            time.sleep(0.02)
+        return tuple(before)
 
     def click(self, selector: str) -> None:
         """Press the mouse in the middle of an element."""

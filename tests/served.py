@@ -56,7 +56,6 @@ def served(folder: Path) -> Iterator[Server]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(folder)},
-        start_new_session=True,
     )
     said: list[str] = []
     reader = threading.Thread(target=lambda: said.extend(iter(process.stderr.readline, "")), daemon=True)
@@ -71,7 +70,7 @@ def served(folder: Path) -> Iterator[Server]:
         assert not [line for line in said if "Traceback" in line or "fault" in line], "".join(said)
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
         reader.join(10)
         process.stderr.close()
