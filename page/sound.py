@@ -106,7 +106,7 @@ def show(path: str | os.PathLike, name: str, folder: Path, *, check: Callable[[f
 
     sound, picture = folder / "sound.wav", folder / "picture.png"
     audio.write_parts(sound, parts())
-    columns.write(picture)
+    _save(columns.picture(), picture)
     return Shown(name, str(sound), str(picture), samples / audio.SAMPLE_RATE)
 
 
@@ -160,14 +160,14 @@ class Columns:
         self._done += len(power)
         self._left = wav[len(power) * _HOP :]
 
-    def write(self, path: Path) -> None:
-        """As a PNG file, low frequencies at the bottom."""
+    def picture(self) -> torch.Tensor:
+        """[3, H, W] in [0, 1], low frequencies at the bottom."""
         power = self._power / self._count.clamp(min=1)[:, None]
         if self._done:  # the last columns are of less than a window
             power[self._count == 0] = power[self._count > 0][-1]
         peak = power.max().clamp(min=1e-20)
         level = 1 - (10 * torch.log10(power / peak + 1e-20)).clamp(min=_FLOOR_DB) / _FLOOR_DB
-        _save(coloured(level.float().T.flip(0)), path)
+        return coloured(level.float().T.flip(0))
 
 
 def _save(picture: torch.Tensor, path: Path) -> None:
