@@ -31,6 +31,7 @@ NOT_RUN = {
     "pip install": "needs a network",
     "python -m data.prepare.download": "needs a network",
     "torchrun": "tests/test_train.py trains under torchrun, benchmarks.two_nodes on two nodes",
+    "python serve.py": "tests/page starts it, and tries what it serves",
     "python -m benchmarks": "needs a GPU; tests/benchmarks runs them all at toy size",
 }
 

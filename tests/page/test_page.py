@@ -156,7 +156,7 @@ def test_the_example_of_the_toy_is_extracted_and_nothing_is_asked_of_others(brow
         ("SpeechTokenizer", ["speech.flac", "1 codebook", "2 codebooks", "4 codebooks", "8 codebooks"]),
         ("Speech resynthesis", ["speech.flac", "voice 1016", "voice 1001"]),
         ("DP-SLM", ["speech.flac", "one way to go on", "another way"]),
-        ("LiMuSE", ["mixture.flac", "the voice"]),
+        ("LiMuSE", ["two_microphones.flac", "the voice"]),
     ],
 )
 def test_the_examples_of_the_other_systems(browser, server, system, names):
@@ -182,6 +182,9 @@ def test_errors_are_the_sentences_of_the_command_line(browser, server, tmp_path)
     sentence = "error: " + str(error.value).replace(str(text), "notes.wav")
     browser.wait(f"{SAID} === {json.dumps(sentence)}")
     assert browser.evaluate(SIGNALS) == 0
+
+    open_page(browser, server)
+    give(browser, MIXTURE)
     browser.click("#go")
     browser.wait(f"{SAID}.startsWith('error: there is no voice yet')")
 
