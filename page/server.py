@@ -61,6 +61,7 @@ def serve(args: argparse.Namespace, ended: threading.Event) -> None:
         )
         try:
             tell(args.host, port)
+            programs.begin(next(iter(systems.values())))
             ended.wait()
         finally:
             page.close()

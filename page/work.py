@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from page.line import Task
 from page.systems import System, Way
 from running.jobs import Group, Job
 from running.work import Setup, do_group, settle
+from utils.errors import USER_ERRORS
 
 _KEPT = 4  # programs in memory
 
@@ -39,13 +41,21 @@ class Programs:
         setup = system.setup(way, threads=self.threads)
         with self._lock:
             if setup not in self._kept:
-                program = load_program(setup.recipe(), setup.job, setup.checkpoint, device=self.device)
-                settle(self.device, self.threads)
-                self._kept[setup] = program
+                self._kept[setup] = load_program(setup.recipe(), setup.job, setup.checkpoint, device=self.device)
                 while len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(setup)
+            settle(self.device, self.threads)
             return self._kept[setup]
+
+    def begin(self, system: System) -> None:
+        """Load what will be asked for first, meanwhile; what is wrong with it is told to whoever asks."""
+
+        def load() -> None:
+            with contextlib.suppress(*USER_ERRORS):
+                self.get(system, system.ways[0])
+
+        threading.Thread(target=load, name="load", daemon=True).start()
 
 
 def run(program: Program, name: str, inputs: Mapping[str, str], output: Path, watch: Watch) -> dict[str, Any]:
