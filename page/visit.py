@@ -235,13 +235,13 @@ def noted(room: Room) -> Iterator[list[str]]:
 def note(results: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     """What a system tells of a result beside it: whether the person is there, if it has an opinion."""
     if "presence" in results and "score" in row:
-        return f"the person is there: {row['score']:.2f} of 1"
+        return f"presence {row['score']:.2f} (0: the person is not there, 1: is)"
     return ""
 
 
 def message(text: str, *, progress: float | None = None, kind: str = "status") -> str:
     """What the page says, as HTML."""
-    bar = "" if progress is None else f'<progress max="1" value="{progress:.3f}"></progress>'
+    bar = "" if progress is None else f'<progress aria-label="how far it is" max="1" value="{progress:.3f}"></progress>'
     return f'<div class="said" role="{kind}"><span>{escape(text)}</span>{bar}</div>' if text else ""
 
 
