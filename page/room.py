@@ -39,12 +39,22 @@ class Room:
 
     def new_folder(self) -> Path:
         """Of one step's files. Raises ``Stopped`` if the tab was closed."""
-        if self.is_closed:
-            raise Stopped
+        self.require_open()
         self._made += 1
         made = self.folder / str(self._made)
         made.mkdir(parents=True)
         return made
+
+    def require_open(self) -> None:
+        """Raise ``Stopped`` if the tab was closed; what was written meanwhile goes too."""
+        if self.is_closed:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise Stopped
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being done, or waits."""
+        return self.task is not None and not self.task.done.is_set()
 
     def adopt(self, path: str) -> None:
         """A file that was given here, which goes when the room does."""

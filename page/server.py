@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import socket
@@ -91,7 +92,7 @@ def free_port(host: str, first: int) -> int:
             try:
                 tried.bind((host, port))
             except OSError as error:
-                if not isinstance(error, PermissionError) and error.errno == 98:  # in use
+                if error.errno == errno.EADDRINUSE:
                     continue
                 raise OSError(error.errno, f"cannot listen on port {port}: {error.strerror}", host) from error
             return tried.getsockname()[1]

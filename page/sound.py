@@ -23,7 +23,8 @@ _WINDOW, _HOP = 512, 128  # samples
 _FLOOR_DB = -80.0
 _PIECE = 60  # seconds that are held at a time
 _SHADES = 64  # finer steps of 80 dB cannot be told apart, and cost bytes
-SHORTEST_STRETCH = 0.5  # seconds
+SHORTEST_STRETCH, LONGEST_STRETCH = 0.5, 60.0  # seconds
+VOICE_MINUTES = 5.0  # at most, of a recording of one voice, which is read as a whole
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Shown:
         sound: file, of one channel, which every browser plays.
         picture: file, its spectrogram.
         seconds: its length.
+        source: what it was made of, a file.
         file: the name under which it can be saved; empty where it is the person's own.
         note: what else is told of it.
     """
@@ -56,6 +58,7 @@ class Shown:
     sound: str
     picture: str
     seconds: float
+    source: str
     file: str = ""
     note: str = ""
 
@@ -78,6 +81,17 @@ def require_within(path: str | os.PathLike, limits: Limits) -> None:
         raise ValueError(
             f"{path} is {minutes:.1f} minutes long, and this page takes {limits.minutes:g} at most: cut it; or start "
             "the page with --max-minutes"
+        )
+
+
+def require_voice(path: str | os.PathLike, limits: Limits) -> None:
+    """The same for the recording of a voice, of which a few seconds are enough."""
+    require_within(path, limits)
+    found = audio.header(path)
+    if (minutes := found.samples / found.sample_rate / 60) > VOICE_MINUTES:
+        raise ValueError(
+            f"{path} is {minutes:.1f} minutes long, and of a voice this page takes {VOICE_MINUTES:g} at most: a "
+            "few seconds of it are enough"
         )
 
 
@@ -107,7 +121,7 @@ def show(path: str | os.PathLike, name: str, folder: Path, *, check: Callable[[f
     sound, picture = folder / "sound.wav", folder / "picture.png"
     audio.write_parts(sound, parts())
     _save(columns.picture(), picture)
-    return Shown(name, str(sound), str(picture), samples / audio.SAMPLE_RATE)
+    return Shown(name, str(sound), str(picture), samples / audio.SAMPLE_RATE, os.fspath(path))
 
 
 def cut_stretch(path: str | os.PathLike, start: float, end: float, output: Path) -> None:
@@ -124,6 +138,11 @@ def cut_stretch(path: str | os.PathLike, start: float, end: float, output: Path)
         raise ValueError(
             f"the stretch from {start:g} to {end:g} s of {path} is too short to know a voice by: mark "
             f"{SHORTEST_STRETCH:g} s or more"
+        )
+    if end - start > LONGEST_STRETCH:
+        raise ValueError(
+            f"the stretch from {start:g} to {end:g} s of {path} is longer than a voice needs: mark "
+            f"{LONGEST_STRETCH:g} s or less"
         )
     first, rate = round(start * found.sample_rate), found.sample_rate
     wav = audio.read(path, start=first, length=round(end * rate) - first, sample_rate=rate, channels=None)

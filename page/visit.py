@@ -15,7 +15,7 @@ from typing import Any
 
 from page.line import Line, Stopped, Task
 from page.room import Room, Rooms
-from page.sound import Limits, Shown, cut_stretch, require_within, show
+from page.sound import Limits, Shown, cut_stretch, require_voice, require_within, show
 from page.systems import System, Way
 from page.work import Programs, Watch, run
 from utils.errors import USER_ERRORS, describe
@@ -61,26 +61,28 @@ class Page:
         yield message("reads it"), self._view(room, title)
         said = ""
         try:
-            require_within(path, self.limits)
-            shown = await asyncio.to_thread(show, path, Path(path).name, room.new_folder())
+            await asyncio.to_thread(require_within, path, self.limits)
+            name, folder = Path(path).name, room.new_folder()
+            shown = await asyncio.to_thread(show, path, name, folder, check=lambda part: room.require_open())
+            room.require_open()
             if room.path == path and room.first is None:
                 room.first = shown
         except (*USER_ERRORS, Stopped) as error:
             said = told(room, error)
-        is_busy = room.task is not None and not room.task.done.is_set()
-        yield None if is_busy else said, self._view(room, title)
+        yield None if room.is_busy else said, self._view(room, title)
 
-    async def hear_second(self, path: str | None, session: str) -> str:
+    async def hear_second(self, path: str | None, session: str) -> str | None:
         """The recording of a voice was given: check it."""
         room = self.rooms.of(session)
+        nothing = None if room.is_busy else ""
         if path is None:
-            return ""
+            return nothing
         room.adopt(path)
         try:
-            require_within(path, self.limits)
+            await asyncio.to_thread(require_voice, path, self.limits)
         except USER_ERRORS as error:
             return told(room, error)
-        return ""
+        return nothing
 
     async def work(
         self,
@@ -100,15 +102,18 @@ class Page:
         """
         room = self.rooms.of(session)
         system = self.systems[title]
+        if room.is_busy:
+            yield message("error: something is being done already: stop it first", kind="alert"), None, True
+            return
         for path in filter(None, (first, second)):
             room.adopt(path)
         try:
             ways = [way for way in system.ways if len(system.ways) == 1 or way.name in chosen]
-            inputs = self._inputs(system, room, first, second, source, start, end)
+            inputs = await asyncio.to_thread(self._inputs, system, room, first, second, source, start, end)
             if not ways:
                 raise ValueError("nothing is chosen: tick one or more of the boxes")
             task = room.task = self.line.add(lambda task: self._do(task, system, ways, inputs, room))
-        except USER_ERRORS as error:
+        except (*USER_ERRORS, Stopped) as error:
             yield told(room, error), None, False
             return
         said, room.path = None, first
@@ -118,7 +123,7 @@ class Page:
                 yield said, None, True
             await asyncio.sleep(_LOOK)
         if task.error is None:
-            room.first, room.results, notes = task.result
+            room.path, (room.first, room.results, notes) = first, task.result
             seconds = sum(one.seconds for one in room.results)
             said = message(". ".join([f"done: {seconds:.1f} s of sound in {task.seconds:.1f} s", *notes]))
         else:
@@ -174,7 +179,7 @@ class Page:
             raise ValueError(
                 f"there is no voice yet: drop or record it, {system.inputs[roles[1]]!r}, or mark a stretch"
             )
-        require_within(second, self.limits)
+        require_voice(second, self.limits)
         return {roles[0]: first, roles[1]: second}
 
     def _do(
@@ -183,7 +188,7 @@ class Page:
         """The recording, what came of it, and what the log had to say of the files."""
         path, folder = next(iter(inputs.values())), room.new_folder()
         given, first = Path(path), room.first
-        if first is None or room.path != path:
+        if first is None or first.source != path:
             first = show(path, given.name, room.new_folder(), check=lambda part: task.check())
         results = []
         with noted(room) as notes:

@@ -9,7 +9,7 @@ import torch
 
 from data import audio
 from modules.spectral import spectrogram_image
-from page.sound import Columns, Limits, cut_stretch, require_within, show
+from page.sound import Columns, Limits, cut_stretch, require_voice, require_within, show
 
 
 def chirp(seconds: float, rate: int = 16000) -> np.ndarray:
@@ -71,6 +71,11 @@ def test_limits_are_told_with_the_way_out(tmp_path) -> None:
     require_within(path, Limits())
     with pytest.raises(ValueError, match=r"talk.wav is 0.0 minutes long, and this page takes 0.01 at most: cut it"):
         require_within(path, Limits(minutes=0.01))
+    voice = tmp_path / "voice.flac"
+    sf.write(voice, np.zeros(round(5.5 * 60 * 8000)), 8000)
+    with pytest.raises(ValueError, match=r"voice.flac is 5.5 minutes long, and of a voice this page takes 5 at most"):
+        require_voice(voice, Limits())
+    require_voice(path, Limits())
     with pytest.raises(ValueError, match=r"talk.wav has 0 MB, and this page takes 0.01 MB at most: flac .* --max-mb"):
         require_within(path, Limits(megabytes=0.01))
 
@@ -89,14 +94,15 @@ def test_a_stretch_keeps_rate_and_channels(tmp_path) -> None:
     "start, end, said",
     [
         (1.0, 1.2, "the stretch from 1 to 1.2 s of .*talk.wav is too short to know a voice by: mark 0.5 s or more"),
-        (1.0, 3.0, "talk.wav has no stretch from 1 to 3 s: it is 2.00 s long"),
+        (1.0, 61.5, "the stretch from 1 to 61.5 s of .*talk.wav is longer than a voice needs: mark 60 s or less"),
+        (1.0, 73.0, "talk.wav has no stretch from 1 to 73 s: it is 70.00 s long"),
         (1.5, 0.5, "has no stretch from 1.5 to 0.5 s"),
         (-1.0, 0.5, "has no stretch from -1 to 0.5 s"),
     ],
 )
 def test_a_stretch_that_is_none_is_refused(tmp_path, start, end, said) -> None:
     path = tmp_path / "talk.wav"
-    sf.write(path, chirp(2.0), 16000)
+    sf.write(path, chirp(70.0, 8000), 8000)
     with pytest.raises(ValueError, match=said):
         cut_stretch(path, start, end, tmp_path / "stretch.wav")
     assert not (tmp_path / "stretch.wav").exists()
