@@ -20,6 +20,9 @@ from tests.toy import REFERENCE, ROOT, flags
 
 MINUTES, MEGABYTES = 12, 30  # limits of the server
 
+# Ends the server when the process that started it is gone, also where that is killed and no fixture ends.
+_WITH_US = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
+
 
 def why_not() -> str | None:
     """Why the page cannot be shown here."""
@@ -51,7 +54,7 @@ def served(folder: Path) -> Iterator[Server]:
     own = ("-config", "config/tselm_l.yaml", "-ckpt", REFERENCE / "tselm.pth", *flags())
     command = ("serve.py", "--port", "0", "--device", "cpu", "--threads", "2", *limits, *own)
     process = subprocess.Popen(
-        [sys.executable, *map(str, command)],
+        [sys.executable, "-S", "-c", _WITH_US, sys.executable, *map(str, command)],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
