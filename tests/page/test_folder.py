@@ -22,8 +22,7 @@ with kept_while_running(sys.argv[1]) as folder:
 
 
 def test_it_is_there_while_the_context_is(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("page.folder._SWEEPER", "")  # starts no Python that waits
-    monkeypatch.setattr(subprocess, "Popen", lambda *args, **more: None)
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **more: None)  # without what sweeps after a kill
     with pytest.raises(RuntimeError), kept_while_running(tmp_path) as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
         (folder / "mine.wav").write_bytes(b"sound")
