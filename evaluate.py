@@ -49,6 +49,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--compare", nargs="+", metavar="DIR", help="compare evaluated folders with the first of them, file by file")
     add(
+        "--cluster",
+        metavar="TALKERS",
+        help="intervals over talkers, then over the files of each, as a system treats the files of one talker alike: "
+        "'talker' where the lists tell the targets' talkers, a list of names and talkers, or a pattern with one group "
+        "around the talker in a file's name, as '^([^-]+)-'; with --compare too (default: over files)",
+    )
+    add(
         "--each",
         metavar="KEY=V,V",
         help="resynthesise the targets with each of these values of a key of the recipe (codebooks=1,2,4,8), evaluate "
@@ -59,6 +66,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         nargs="+",
         metavar="NAME",
         help=f"of {', '.join(NAMES)} (default: all that can run, but for {', '.join(ASKED_FOR)})",
+    )
+    add(
+        "--absent",
+        metavar="DIR",
+        help="outputs for the same mixtures with enrolments of talkers who are not in them: how often silence came",
     )
     add("--floor-and-ceiling", action="store_true", help="score the mixture and the resynthesised target too")
     add("-config", "--config_path", metavar="FILE", help="recipe of the system, for metrics in tokens and the ceiling")
@@ -88,6 +100,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--compare needs two folders or more")
     if args.pairs and not args.output:
         parser.error("--pairs needs --output, where scores.jsonl is or will be")
+    if args.pairs and args.cluster:
+        parser.error("--cluster does not go with --pairs, whose intervals are over the pairs' ids")
     if not args.compare and not args.pairs and not (args.scp_dir and args.output):
         parser.error("give -scp and --output, or --pairs, or --compare")
     if args.each and not args.config_path:
@@ -124,6 +138,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
     from evaluation.scoring import score_all
     from evaluation.summary import markdown, summarise
     from evaluation.sweep import bits_per_second
+    from evaluation.talkers import read_talkers
     from evaluation.tokens import codebook_usage
     from running.record import read_record, read_runs
     from running.shard import Shard
@@ -132,13 +147,16 @@ def evaluate_all(args: argparse.Namespace) -> int:
 
     output, shard = Path(args.output), Shard.parse(args.shard)
     items, problems, missing_lists = read_items(args.scp_dir, output, data_root=args.data_root)
+    talkers = read_talkers(args.cluster, items, args.scp_dir) if args.cluster and items else {}
     items = [item for place, item in enumerate(items) if shard.has(place)]
     tokens = describe_tokens(args)
     settings = registry.Settings(
         args.speechbert_model, args.speechbert_layer, args.whisper_model, args.speaker_model, args.nisqa_weights,
-        output / "tokens",
+        output / "tokens", Path(args.absent) if args.absent else None,
     )  # fmt: skip
-    metrics, unavailable = registry.make(args.metrics or registry.DEFAULT, settings, tokens)
+    tells_presence = args.absent or any(item.presence is not None for item in items)
+    default = (*registry.DEFAULT, *["presence"] * bool(tells_presence))
+    metrics, unavailable = registry.make(args.metrics or default, settings, tokens)
     metrics, lacking = those_with_lists(metrics, items, args.scp_dir)
     unavailable |= lacking
     wanted = plan(metrics, items, args.floor_and_ceiling, can_resynthesise=not isinstance(tokens, Unavailable))
@@ -163,6 +181,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
         problems=problems,
         without_tokens=without_tokens,
         tolerance=args.length_tolerance,
+        talkers=talkers,
     )
     unavailable |= outcome.unavailable
     if shard.count > 1:
@@ -184,6 +203,7 @@ def evaluate_all(args: argparse.Namespace) -> int:
         checkpoint=record.get("sha256"),
         bits_per_second=bits_per_second(record),
         speed=read_runs(made) if made.is_file() else [],
+        presence_thresholds=thresholds(args, scored),
     )
     write_json(output / "summary.json", summary)
     write_text(output / "summary.md", markdown(summary))
@@ -202,6 +222,14 @@ def evaluate_all(args: argparse.Namespace) -> int:
             failure["metric"], failure["system"], failure["count"], first, failure["reason"],
         )  # fmt: skip
     return 1 if missing_lists or outcome.problems or summary["failures"] or asked else 0
+
+
+def thresholds(args: argparse.Namespace, items: Sequence) -> list[dict[str, float]]:
+    """What thresholds of presence would do to these files, where outputs for absent talkers are given."""
+    from evaluation.presence import operating_points, scores_of
+
+    present = [item.presence for item in items if item.presence is not None]
+    return operating_points(present, list(scores_of(Path(args.absent)).values())) if args.absent else []
 
 
 def those_with_lists(metrics: list, items: Sequence, lists: str) -> tuple[list, dict[str, str]]:
@@ -342,7 +370,7 @@ def compare_all(args: argparse.Namespace) -> int:
     from evaluation.compare import compare, markdown
     from utils.files import write_json, write_text
 
-    comparison = compare([Path(folder) for folder in args.compare])
+    comparison = compare([Path(folder) for folder in args.compare], cluster=args.cluster)
     print(markdown(comparison))
     if args.output:
         write_json(Path(args.output) / "comparison.json", comparison)

@@ -7,11 +7,17 @@ What is finished stays finished: the same command does what is missing. The numb
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
 
+log = logging.getLogger("inference")
+ROOT = Path(__file__).resolve().parent
+SYSTEM = ROOT / "pretrained/toy"  # extracts where no recipe is given; with its card
+DEFAULT = ROOT / "config/toy/tselm.yaml", SYSTEM / "tselm.pth"
 EXAMPLES = """examples:
+  python inference.py --mixture a.wav --enrolment b.wav --output c.wav      with the system that comes along
   python inference.py -scp test -config config/tselm_l.yaml -ckpt best.pth --output out -gpus cuda:0 cuda:1 -proc 8
   python inference.py -config config/tselm_l.yaml -ckpt best.pth --mixture a.wav --enrolment b.wav --output c.wav
   python inference.py --tokenize train.json -config config/unit_hifigan.yaml --output tokens -proc 2
@@ -44,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     add("--resynthesise", "--resynthesize", metavar="LIST", help="files to tokens, and back to sound, NAME.wav")
     add("--score", metavar="LIST", help="the likelihood of each item of a list")
     add("--continue", metavar="LIST", help="each item of a list goes on")
-    add("-config", "--config_path", metavar="FILE", help="recipe, a YAML file of config/")
+    add("-config", "--config_path", metavar="FILE", help="recipe, a YAML file of config/; extraction has a default")
     add("-ckpt", "--ckpt_path", metavar="FILE", help="trained or released checkpoint; the recipe says if one is needed")
     add("--output", metavar="PATH", help="folder for what is made; with --mixture, the file")
     add("-gpus", "--gpus", nargs="+", default=["auto"], metavar="DEVICE", help="cuda:0 ..., or cpu (default: all)")
@@ -75,6 +81,8 @@ def parse_args(argv: list[str] | None) -> tuple[argparse.Namespace, str | None]:
         return args, None
     if len(jobs) != 1 or (args.scp_dir and args.mixture):
         made.error(f"give one of --mixture FILE, {', '.join(LISTS.values())}")
+    if not args.config_path and not args.ckpt_path and jobs == ["extract"]:
+        args.config_path, args.ckpt_path = map(str, DEFAULT)
     if not args.config_path or not args.output:
         made.error("-config FILE and --output PATH are needed")
     if args.proc is not None and args.proc < 1 or args.threads < 1:
@@ -97,6 +105,8 @@ def main(argv: list[str] | None = None) -> int:
     from utils.logging import setup_console
 
     setup_console()
+    if args.config_path == str(DEFAULT[0]) and args.ckpt_path == str(DEFAULT[1]):
+        log.info("the system that comes along: what it is and how good is told in %s", SYSTEM / "README.md")
     with report_errors(args.debug) as outcome:
         outcome.status = run(args, job) if job else prompt(args)
     if args.report and outcome.status in (0, 1):

@@ -85,6 +85,7 @@ def train(device: object, args: argparse.Namespace) -> int:
     from utils import distributed
     from utils.errors import STOPPED, report_errors
     from utils.logging import setup_console
+    from utils.machine import keep_freed_memory
     from utils.progress import StopRequest
     from utils.recipe import Recipe
     from utils.seed import make_reproducible, seed_everything
@@ -101,6 +102,7 @@ def train(device: object, args: argparse.Namespace) -> int:
         if args.export and type(built["task"]).export is Task.export:
             raise ValueError("--export: this recipe's task has nothing to export: its checkpoint is what others read")
         make_reproducible()  # now that all libraries are imported
+        keep_freed_memory()
         sizes = ", ".join(
             f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M in {name}"
             for name, net in built["task"].networks().items()

@@ -50,7 +50,14 @@ def choose(
 
 
 def read_median(lists: Path, output: Path, *, by: str) -> Example:
-    """The median file of a folder that ``evaluate.py`` has finished, by a column of its metrics.
+    """The median file of a folder that ``evaluate.py`` has finished; see ``read_examples``."""
+    examples = read_examples(lists, output, by=by)
+    return examples[len(examples) // 2]
+
+
+def read_examples(lists: Path, output: Path, *, by: str) -> list[Example]:
+    """The best, the median and the worst file of a folder that ``evaluate.py`` has finished, by a column of its
+    metrics; fewer of fewer files.
 
     Args:
         lists: the folder of lists that it was evaluated with.
@@ -63,8 +70,7 @@ def read_median(lists: Path, output: Path, *, by: str) -> Example:
     items, _, _ = read_items(lists, output)
     summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
     rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    examples = choose(summary, rows, items, by=by)  # the best, the median and the worst; fewer of fewer files
-    return examples[len(examples) // 2]
+    return choose(summary, rows, items, by=by)
 
 
 def _example(item: Item, row: Mapping[str, Any], why: str, value: str, summary: Mapping[str, Any]) -> Example:

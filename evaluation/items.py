@@ -37,6 +37,7 @@ class Item:
         stored: where files that the evaluation itself makes are kept: ``tokens`` and ``ceiling``; and ``predicted``,
             the tokens that inference kept.
         sample_rate: of the output and the ceiling, in Hz.
+        presence: the score that inference kept of whether the talker is there; None: the system tells nothing of it.
     """
 
     name: str
@@ -44,6 +45,11 @@ class Item:
     paths: Mapping[str, Path] = field(default_factory=dict)
     stored: Mapping[str, Path] = field(default_factory=dict)
     sample_rate: int = SAMPLE_RATE
+    presence: float | None = None
+
+    def may_be_silent(self, system: str) -> bool:
+        """Whether the file of a system may hold zeros: the answer of one that found the talker absent."""
+        return system == "extracted" and self.presence is not None
 
     def file(self, system: str) -> Path:
         """The audio file that a system stands for: ``extracted``, ``mixture`` or ``ceiling``."""
@@ -117,8 +123,15 @@ def read_items(
         if missing:
             problems[name] = "; ".join(missing)
         else:
-            items.append(Item(name, path, paths, stored, record.get("sample_rate", SAMPLE_RATE)))
+            presence = score_in(lines.get(name, {}).get("row"))
+            items.append(Item(name, path, paths, stored, record.get("sample_rate", SAMPLE_RATE), presence))
     return items, problems, missing_lists
+
+
+def score_in(row: object) -> float | None:
+    """What an extractor that tells presence said in its row; None where there is none."""
+    score = row.get("score") if isinstance(row, dict) else None
+    return float(score) if isinstance(score, int | float) else None
 
 
 def _read_tables(
@@ -153,8 +166,9 @@ def read_signals(item: Item, system: str, *, tolerance: float = 0.0) -> Signals:
         tolerance: seconds by which lengths may differ; all signals are cut to the shortest.
 
     Raises:
-        Problem: a file that cannot be read, is not at 16 kHz, is empty, silent, of another length, or holds samples
-            that are not finite; or an output that is not mono. Of other files with several channels, the first counts.
+        Problem: a file that cannot be read, is not at 16 kHz, is empty, silent (but for the output of a system that
+            tells presence), of another length, or holds samples that are not finite; or an output that is not mono. Of
+            other files with several channels, the first counts.
     """
     rates = (SAMPLE_RATE, item.sample_rate)
     wavs = {
@@ -166,7 +180,8 @@ def read_signals(item: Item, system: str, *, tolerance: float = 0.0) -> Signals:
     if system == "mixture":
         wavs["output"] = wavs["mixture"]
     else:
-        wavs["output"] = read_strictly(item.file(system), rates=(item.sample_rate,))
+        may_be_silent = item.may_be_silent(system)
+        wavs["output"] = read_strictly(item.file(system), rates=(item.sample_rate,), may_be_silent=may_be_silent)
     lengths = {role: len(wav) for role, wav in wavs.items()}
     reference = next(iter(lengths))
     for role, length in lengths.items():
@@ -180,14 +195,28 @@ def read_signals(item: Item, system: str, *, tolerance: float = 0.0) -> Signals:
     interferer = wavs.get("interferer")
     if interferer is None and "mixture" in wavs and "target" in wavs:
         interferer = wavs["mixture"] - wavs["target"]
-    return Signals(output=wavs["output"], target=wavs.get("target"), mixture=wavs.get("mixture"), interferer=interferer)
+    return Signals(
+        output=wavs["output"],
+        target=wavs.get("target"),
+        mixture=wavs.get("mixture"),
+        interferer=interferer,
+        name=item.name,
+        presence=item.presence if system == "extracted" else None,
+    )
 
 
-def read_strictly(path: Path, *, rates: Collection[int] = (SAMPLE_RATE,), first_of_several: bool = False) -> np.ndarray:
+def read_strictly(
+    path: Path,
+    *,
+    rates: Collection[int] = (SAMPLE_RATE,),
+    first_of_several: bool = False,
+    may_be_silent: bool = False,
+) -> np.ndarray:
     """A file that has to be mono, and of one of a few rates, already: a conversion would change what is measured.
 
     Args:
         first_of_several: it may have several channels, of which the first is taken, that of microphone 0.
+        may_be_silent: it may hold zeros.
 
     Returns:
         [T] float32 at 16 kHz, which is what all metrics are defined at.
@@ -203,7 +232,8 @@ def read_strictly(path: Path, *, rates: Collection[int] = (SAMPLE_RATE,), first_
             channels = f"{header.channels} channel{'s' if header.channels > 1 else ''}"
             needed = " or ".join(str(rate) for rate in sorted(set(rates)))
             raise Problem(f"{path} has {header.sample_rate} Hz and {channels}; {needed} Hz and 1 channel are needed")
-        return audio.require_speech(audio.read_microphones(path)[0], path)
+        wav = audio.read_microphones(path)[0]
+        return wav if may_be_silent and len(wav) and not wav.any() else audio.require_speech(wav, path)
     except Problem:
         raise
     except (ValueError, OSError) as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata, util
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,8 @@ class Signals:
         tokens: of ``output`` and ``target`` by the tokenizer, and, where they were kept, those that the network
             predicted (``predicted``), [N, K] each.
         without_tokens: why there are none.
+        name: in the lists.
+        presence: what the system said of whether the talker is there, in [0, 1]; None: nothing.
     """
 
     output: np.ndarray
@@ -63,6 +66,8 @@ class Signals:
     interferer: np.ndarray | None = None
     tokens: Mapping[str, np.ndarray] = field(default_factory=dict)
     without_tokens: str | None = None
+    name: str = ""
+    presence: float | None = None
 
 
 class Metric(ABC):
@@ -76,6 +81,8 @@ class Metric(ABC):
         needs: which fields of Signals it cannot do without.
         on_device: whether it has a network that a GPU would speed up.
         reads_tokens: whether it needs ``Signals.tokens``.
+        takes_silence: whether it scores an output of zeros, as a system gives that found the talker absent; others have
+            no score of such a file.
         floor_and_ceiling: whether the mixture and the resynthesised target are scored too: ``asked`` for, ``always``
             or ``never``.
         models: name -> digest of every weight file that it uses.
@@ -86,6 +93,7 @@ class Metric(ABC):
     needs: tuple[str, ...] = ("target",)
     on_device: bool = False
     reads_tokens: bool = False
+    takes_silence: bool = False
     floor_and_ceiling: str = "asked"
     models: Mapping[str, str] = {}
 
@@ -98,6 +106,21 @@ class Metric(ABC):
 
         Raises Unscorable; whatever else it raises counts as that too.
         """
+
+
+class Remembered:
+    """A function's last answer: the same target is scored for several outputs, one after the other."""
+
+    def __init__(self) -> None:
+        self._key: bytes | None = None
+        self._answer: Any = None
+
+    def __call__(self, function: Callable[[np.ndarray], Any], wav: np.ndarray) -> Any:
+        key = wav.tobytes()
+        if key != self._key:
+            self._key, self._answer = None, function(wav)
+            self._key = key
+        return self._answer
 
 
 def require_packages(*names: str) -> None:

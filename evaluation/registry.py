@@ -10,7 +10,9 @@ from evaluation.bss_eval import SDR, SDRImprovement
 from evaluation.dnsmos import DNSMOS
 from evaluation.metric import Metric, Unavailable
 from evaluation.nisqa import NISQA
+from evaluation.packaged_models import PackagedDWER, ResemblyzerSimilarity
 from evaluation.pitch import PitchErrors
+from evaluation.presence import Presence
 from evaluation.signal_metrics import ESTOI, PESQ, SISDR, STOI, CorrectTalker, MelDistance, SISDRImprovement
 from evaluation.speech_models import DifferentialWER, SpeakerSimilarity, SpeechBERTScore
 from evaluation.tokens import TokenError, TokenSystem
@@ -24,6 +26,7 @@ class Settings:
         speechbert_model, whisper_model, speaker_model: local folders or hub ids.
         nisqa_weights: file or folder; None: where torchmetrics keeps it.
         predicted: folder of the tokens that inference kept.
+        absent: folder of outputs for talkers who are not in the mixtures.
     """
 
     speechbert_model: str = "facebook/hubert-base-ls960"
@@ -32,6 +35,7 @@ class Settings:
     speaker_model: str = "microsoft/wavlm-base-plus-sv"
     nisqa_weights: str | None = None
     predicted: Path | None = None
+    absent: Path | None = None
 
 
 def _predicted_tokens(settings: Settings, tokens: TokenSystem | Unavailable) -> Metric:
@@ -56,6 +60,8 @@ _METRICS: dict[str, Callable[[Settings, TokenSystem | Unavailable], Metric]] = {
     ),
     "dwer": lambda settings, tokens: DifferentialWER(source=settings.whisper_model, flag="--whisper-model"),
     "similarity": lambda settings, tokens: SpeakerSimilarity(source=settings.speaker_model, flag="--speaker-model"),
+    "dwer_tiny": lambda settings, tokens: PackagedDWER(),
+    "resemblyzer": lambda settings, tokens: ResemblyzerSimilarity(),
     "stoi": lambda settings, tokens: STOI(),
     "estoi": lambda settings, tokens: ESTOI(),
     "pesq": lambda settings, tokens: PESQ(),
@@ -66,11 +72,13 @@ _METRICS: dict[str, Callable[[Settings, TokenSystem | Unavailable], Metric]] = {
     "sdr": lambda settings, tokens: SDR(),
     "sdri": lambda settings, tokens: SDRImprovement(),
     "talker": lambda settings, tokens: CorrectTalker(),
+    "presence": lambda settings, tokens: Presence(absent=settings.absent),
     "tokens": lambda settings, tokens: TokenError(_known(tokens)),
     "predicted_tokens": _predicted_tokens,
 }
 NAMES = tuple(_METRICS)
-ASKED_FOR = ("pitch",)  # takes 0.4 s a second of speech, and says little of extraction
+# pitch takes 0.4 s a second of speech, and says little of extraction; presence goes with systems that tell it.
+ASKED_FOR = ("pitch", "presence")
 DEFAULT = tuple(name for name in NAMES if name not in ASKED_FOR)
 
 

@@ -53,7 +53,11 @@ class Rows:
             file.write(line if self._ends_with_a_line() else b"\n" + line)
 
     def finish(
-        self, names: Iterable[str], files: Callable[[str, str], str | None], problems: Mapping[str, str]
+        self,
+        names: Iterable[str],
+        files: Callable[[str, str], str | None],
+        problems: Mapping[str, str],
+        talkers: Mapping[str, str] | None = None,
     ) -> list[dict[str, Any]]:
         """Rewrite the file: one row for each name, in order, without scores of files that are no longer the same.
 
@@ -61,6 +65,7 @@ class Rows:
             names: of the items that can be scored.
             files: (name, system) -> the key that its files have now.
             problems: name -> why it cannot be scored.
+            talkers: name -> talker, where intervals are over talkers; kept in the rows.
 
         Returns:
             The rows.
@@ -71,6 +76,7 @@ class Rows:
                 rows.append({"name": name, "problem": problems[name]})
                 continue
             row, kept = {"name": name}, self._rows.get(name, {"keys": {}, "failed": {}})
+            row |= {"talker": talkers[name]} if talkers else {}
             valid = [s for s in SYSTEMS if s in kept["keys"] and kept["keys"][s].get("files") == files(name, s)]
             row |= {system: kept[system] for system in valid}
             failed = {system: kept["failed"][system] for system in valid if kept["failed"].get(system)}

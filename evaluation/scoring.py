@@ -57,6 +57,7 @@ def score_all(
     problems: Mapping[str, str],
     without_tokens: Mapping[str, str],
     tolerance: float = 0.0,
+    talkers: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Score what is not scored yet.
 
@@ -69,6 +70,7 @@ def score_all(
         problems: of names that are no items; they get rows too.
         without_tokens: name -> why an item could not be tokenised.
         tolerance: seconds by which lengths may differ.
+        talkers: name -> talker, kept in the rows.
     """
     outcome = Outcome(problems=dict(problems))
     files = {(item.name, system): _digest([item.stamps(system), tolerance]) for item in items for system in wanted}
@@ -99,7 +101,7 @@ def score_all(
                     found["files"] = files[name, system]
                     found |= {metric: keys[metric] for metric in found if metric != "files"}
                 rows.add(name, done.result)
-    outcome.rows = rows.finish((item.name for item in items), lambda *key: files.get(key), outcome.problems)
+    outcome.rows = rows.finish((item.name for item in items), lambda *key: files.get(key), outcome.problems, talkers)
     return outcome
 
 
@@ -153,6 +155,8 @@ def score_one(metric: Metric, signals) -> tuple[dict[str, Any], str | None]:
     """The scores of one metric; each None, and the reason, if it has none for this file."""
     if absent := [need for need in metric.needs if getattr(signals, need) is None]:
         return nothing(metric, f"no {' and no '.join(absent)}")
+    if not metric.takes_silence and not signals.output.any():
+        return {column.name: None for column in metric.columns}, None
     try:
         scores = metric.score(signals)
     except Unscorable as error:

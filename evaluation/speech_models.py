@@ -11,6 +11,7 @@ from evaluation.metric import (
     SAMPLE_RATE,
     Column,
     Metric,
+    Remembered,
     Score,
     Signals,
     Unavailable,
@@ -19,23 +20,9 @@ from evaluation.metric import (
     version,
 )
 from evaluation.pretrained import Pretrained, quiet
+from evaluation.word_errors import WordErrors
 
 _ALONE = "each file alone, without padding"
-
-
-class _Remembered:
-    """A function's last answer: the same target is scored for several outputs, one after the other."""
-
-    def __init__(self) -> None:
-        self._key: bytes | None = None
-        self._answer: Any = None
-
-    def __call__(self, function: Callable[[np.ndarray], Any], wav: np.ndarray) -> Any:
-        key = wav.tobytes()
-        if key != self._key:
-            self._key, self._answer = None, function(wav)
-            self._key = key
-        return self._answer
 
 
 class SpeechBERTScore(Metric):
@@ -67,7 +54,7 @@ class SpeechBERTScore(Metric):
             f"{version('transformers')}"
         )
         self.columns = (Column("speechbert", "SpeechBERTScore", definition),)
-        self._of_target = _Remembered()
+        self._of_target = Remembered()
 
     def load(self, device: str) -> None:
         self._model, self._device = self._pretrained.load(device), device
@@ -112,7 +99,7 @@ class SpeakerSimilarity(Metric):
             f"{_ALONE}; {version('transformers')}"
         )
         self.columns = (Column("similarity", "WavLM similarity", definition),)
-        self._of_target = _Remembered()
+        self._of_target = Remembered()
 
     def load(self, device: str) -> None:
         self._model = self._pretrained.load(device, unused=("objective.",))  # the loss that it was trained with
@@ -138,7 +125,7 @@ class SpeakerSimilarity(Metric):
             return torch.nn.functional.normalize(self._model(batch).embeddings[0], dim=-1)
 
 
-class DifferentialWER(Metric):
+class DifferentialWER(WordErrors):
     """Word error rate between what Whisper hears in the output and what it hears in the clean target.
 
     Args:
@@ -162,22 +149,15 @@ class DifferentialWER(Metric):
             flag=flag,
         )
         self.models = {self._pretrained.source: self._pretrained.digest}
-        self._spellings = {}  # British -> American
+        spellings = {}
         if (self._pretrained.folder / "normalizer.json").is_file():
-            self._spellings = self._pretrained.read_json("normalizer.json")
-        what = (
-            f"word error rate between the transcripts of output and clean target by {source} (English, greedy, "
-            "temperature 0, timestamps only where a file is longer than its window)"
+            spellings = self._pretrained.read_json("normalizer.json")
+        super().__init__(
+            by=f"{source} (English, greedy, temperature 0, timestamps only where a file is longer than its window)",
+            title="dWER",
+            versions=version("transformers"),
+            spellings=spellings,
         )
-        rest = f"files in whose target it hears no words are left out; {version('transformers')}, {version('jiwer')}"
-        mean = f"mean over the files of the {what}, without any text normalisation; {rest}"
-        spelling = "" if self._spellings else ", but without its table of spellings"
-        ratio = f"{what}, after Whisper's English normaliser{spelling}: all errors over all words; {rest}"
-        self.columns = (
-            Column("dwer", "dWER", mean, better="lower"),
-            Column("dwer_normalized", "dWER, normalised", ratio, better="lower", is_ratio=True),
-        )
-        self._of_target = _Remembered()
 
     def load(self, device: str) -> None:
         self._model, self._device = self._pretrained.load(device), device
@@ -196,25 +176,7 @@ class DifferentialWER(Metric):
                 if "<|en|>" not in languages or "transcribe" not in tasks:
                     raise ValueError("generation_config.json knows no <|en|> or no transcribe")
 
-    def score(self, signals: Signals) -> dict[str, Score]:
-        import jiwer
-
-        reference = self._of_target(self.transcribe, signals.target)
-        reference_normalized = self.normalize(reference)
-        if not any(map(str.isalnum, reference_normalized)):  # "..." and "(music)" are no words
-            raise Unscorable("Whisper hears no words in the target")
-        heard = self.transcribe(signals.output)
-        words = jiwer.process_words(reference_normalized, self.normalize(heard))
-        return {
-            "dwer": float(jiwer.wer(reference, heard)),
-            "dwer_normalized": (
-                words.substitutions + words.deletions + words.insertions,
-                words.hits + words.substitutions + words.deletions,
-            ),
-        }
-
     def transcribe(self, wav: np.ndarray) -> str:
-        """What Whisper hears in a signal, whatever its length."""
         import torch
 
         if len(wav) > self._features.n_samples:  # from window to window, by the timestamps that it gives
@@ -226,12 +188,6 @@ class DifferentialWER(Metric):
             features = self._features(wav, sampling_rate=SAMPLE_RATE, return_tensors="pt", **length).input_features
             ids = self._model.generate(features.to(self._device), **how, **self._options)
         return self._tokenizer.decode(ids[0], skip_special_tokens=True)
-
-    def normalize(self, text: str) -> str:
-        """The text as Whisper's authors compare it: lower case, no punctuation, one spelling, numbers as digits."""
-        from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
-
-        return EnglishTextNormalizer(self._spellings)(text)
 
 
 def _refuse_shorter(wav: np.ndarray, config: Any, *, frames: int) -> None:

@@ -9,14 +9,27 @@ from typing import Any
 from evaluation import format, published, tables
 from evaluation.metric import Metric
 from evaluation.rows import failures, score_of
-from evaluation.statistics import estimate
+from evaluation.statistics import estimate, in_words
 from utils.errors import first_few
 
 REMARK = (
     "SI-SDR and PESQ compare sample by sample. What a vocoder makes of tokens is not aligned that closely with the "
     "target, whatever it sounds like: of such a system they say little."
 )
-_PACKAGES = ("torch", "torchmetrics", "pesq", "pystoi", "speechmos", "onnxruntime", "librosa", "transformers", "jiwer")
+_PACKAGES = (
+    "torch",
+    "torchmetrics",
+    "pesq",
+    "pystoi",
+    "speechmos",
+    "onnxruntime",
+    "librosa",
+    "transformers",
+    "jiwer",
+    "resemblyzer",
+    "webrtcvad",
+    "ctranslate2",
+)
 
 
 def summarise(
@@ -30,7 +43,8 @@ def summarise(
     """Means with intervals, counts, definitions and digests.
 
     Args:
-        rows: one a file, in a settled order: the intervals are drawn from it.
+        rows: one a file, in a settled order: the intervals are drawn from it. Where rows tell their talkers, the
+            intervals are over these.
         wanted: system -> its metrics.
         unavailable: metric -> why it could not run.
         missing_lists: list -> what is wrong with it; among the problems, but no file.
@@ -39,6 +53,7 @@ def summarise(
     problems = [{"name": name, "problem": problem} for name, problem in missing_lists.items()]
     problems += [{"name": row["name"], "problem": row["problem"]} for row in rows if "problem" in row]
     whole = [row for row in rows if "problem" not in row]
+    talkers = [row["talker"] for row in whole] if any("talker" in row for row in whole) else None
     metrics: dict[str, Any] = {}
     for system in (system for system in format.SYSTEMS if system in wanted):
         for metric in wanted[system]:
@@ -46,8 +61,8 @@ def summarise(
                 continue
             failed = sum(metric.name in row.get("failed", {}).get(system, {}) for row in whole)
             for column in metric.columns:
-                scores = [score_of(row, system, column.name) for row in whole]
-                scores = [score for score in scores if score is not None]
+                scored = [row for row in whole if score_of(row, system, column.name) is not None]
+                scores = [score_of(row, system, column.name) for row in scored]
                 entry = metrics.setdefault(
                     column.name,
                     {
@@ -61,7 +76,7 @@ def summarise(
                         "systems": {},
                     },
                 )
-                found = estimate(scores)
+                found = estimate(scores, talkers and [row["talker"] for row in scored])
                 empty = {"mean": None, "low": None, "high": None, "count": 0}
                 entry["systems"][system] = {**(found.as_dict() if found else empty), "failed": failed}
     return {
@@ -73,7 +88,7 @@ def summarise(
         "metrics": metrics,
         "unavailable": dict(unavailable),
         "remark": REMARK if {"si_sdr", "si_sdri", "pesq"} & metrics.keys() else "",
-        "interval": "95 % bootstrap interval over files (1,000 draws, fixed seed, percentiles)",
+        "interval": in_words(talkers),
         "published": published.as_dict(),
         "versions": {name: metadata.version(name) for name in _PACKAGES if util.find_spec(name)},
         **more,
@@ -105,6 +120,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
     if problems := summary["problems"]:
         told = first_few((f"{entry['name']} ({entry['problem']})" for entry in problems), shown=10)
         lines += [f"**{len(problems)} with a problem, and without a score:** {told}", ""]
+    if summary.get("presence_thresholds"):
+        lines += [*table(tables.presence(summary["presence_thresholds"])), "", tables.PRESENCE_NOTE, ""]
     if summary["codebooks"]:
         lines += [*table(tables.codebooks(summary["codebooks"])), ""]
     if summary["speed"]:

@@ -49,15 +49,16 @@ def put_together(key: str, summaries: Mapping[str, Mapping[str, Any]]) -> dict[s
 
     Returns:
         ``key``; ``columns``, name -> title, unit and direction; ``rows``, one a value: ``value``, ``bits_per_second``,
-        ``files``, and name -> estimate.
+        ``files``, and name -> estimate; ``interval``, what the intervals are.
     """
     columns: dict[str, Any] = {}
-    rows = []
+    rows, intervals = [], []
     for value, summary in summaries.items():
         found = {}
         for name, column in summary["metrics"].items():
             columns.setdefault(name, {part: column[part] for part in ("title", "unit", "better", "definition")})
             found[name] = column["systems"].get("extracted")
+        intervals.append(summary["interval"])
         rows.append(
             {
                 "value": value,
@@ -67,7 +68,7 @@ def put_together(key: str, summaries: Mapping[str, Mapping[str, Any]]) -> dict[s
                 "unavailable": summary["unavailable"],
             }
         )
-    return {"key": key, "columns": columns, "rows": rows}
+    return {"key": key, "columns": columns, "rows": rows, "interval": "; ".join(dict.fromkeys(intervals))}
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -81,7 +82,7 @@ def markdown(found: Mapping[str, Any]) -> str:
             for name, column in columns.items()
         ]
         lines.append([row["value"], format.bitrate(row["bits_per_second"]), *cells, str(row["files"])])
-    text = [*table(lines), "", "Means over the files with 95 % bootstrap intervals.", ""]
+    text = [*table(lines), "", f"Means over the files. Brackets: {found['interval']}.", ""]
     reasons = {name: why for row in found["rows"] for name, why in row["unavailable"].items()}
     text += [f"{name} could not run: {why}" for name, why in reasons.items()]
     return "\n".join(text).rstrip() + "\n"

@@ -15,6 +15,21 @@ SPEED_NOTE = (
 )
 
 
+PRESENCE_NOTE = (
+    "To choose presence_threshold by: what a threshold would do to these files, by their scores. On a test set it is "
+    "too late to choose."
+)
+
+
+def presence(points: Sequence[Mapping[str, float]]) -> list[list[str]]:
+    """What thresholds do to present and absent talkers, as lines; the first is the heading."""
+    lines = [["presence_threshold", "present silenced (%)", "absent found (%)"]]
+    for point in points:
+        shares = (format.number(point[key], "%") for key in ("present_silenced", "absent_found"))
+        lines.append([format.number(point["threshold"]), *shares])
+    return lines
+
+
 def codebooks(usage: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[list[str]]:
     """Codebook -> system -> ``used`` (a share) and ``perplexity``, as lines; the first is the heading."""
     systems = list(dict.fromkeys(system for of_one in usage.values() for system in of_one))

@@ -86,7 +86,10 @@ def start(device: str, setup: Setup, digest: str) -> Callable[[Item], None]:
             files = {role: item.paths[role] for role in ("target", "mixture") if role in item.paths}
             files["extracted"] = item.output
             rates = (SAMPLE_RATE, item.sample_rate)
-            wavs = {role: native(path, read_strictly(path, rates=rates)) for role, path in files.items()}
+            wavs = {
+                role: native(path, read_strictly(path, rates=rates, may_be_silent=item.may_be_silent(role)))
+                for role, path in files.items()
+            }
         except Problem:
             return  # it is told where the item is scored
         tokens = {role: system.encode(wav).numpy() for role, wav in wavs.items() if role != "target"}

@@ -28,7 +28,8 @@ class Role:
             inputs alone: a path, which the program reads in its own way; or, of results alone, ``row``: plain values by
             name, a line in a file for all.
         file: of an input, its list in a folder of lists, ``mix_clean.scp``; of a result, the suffix of its files,
-            ``.wav``, with a folder before it if they go into one, ``tokens/.npy``; of a row, the file.
+            ``.wav``, with a folder before it if they go into one, ``tokens/.npy``; of a row, the file, which may be
+            the record.
         sample_rate: Hz of audio; of arrays and tokens, rows a second.
         channels: of audio; None: as many as the file has.
         nearest: audio of another rate is as long as the whole number of samples next to its duration, and not, as
@@ -208,16 +209,41 @@ class TargetExtractor(Protocol):
 
 
 @dataclass(frozen=True)
+class Presence:
+    """Whether the enrolled talker is in a mixture, by scores in [0, 1].
+
+    Attributes:
+        score: of the mixture, the highest of its pieces': the talker may talk in a part of it alone.
+        pieces: of each piece that it was cut into, in order.
+        ends: where each of them ends, in seconds.
+    """
+
+    score: float
+    pieces: tuple[float, ...]
+    ends: tuple[float, ...]
+
+    def row(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "score": round(self.score, 6),
+            "pieces": [round(score, 6) for score in self.pieces],
+            "ends": [round(end, 3) for end in self.ends],
+        }
+
+
+@dataclass(frozen=True)
 class Extraction:
     """Speech with the tokens that it was made of.
 
     Attributes:
         wav: [T] or [B, T] float32, on the CPU.
         tokens: [N, K] or [B, N, K] int64, on the CPU.
+        presence: whether the talker is there, where the extractor tells; of a batch, one for each row.
     """
 
     wav: torch.Tensor
     tokens: torch.Tensor
+    presence: Presence | None | list[Presence | None] = None
 
 
 @dataclass(frozen=True)
@@ -262,6 +288,18 @@ class TokenExtractor(TargetExtractor, Protocol):
 
     def resynthesise(self, target: torch.Tensor | np.ndarray) -> Extraction:
         """What it would give if it made no error: the target's own tokens, and their sound."""
+        ...
+
+
+class PresenceTeller(TokenExtractor, Protocol):
+    """An extractor that also says whether the talker is there, if ``tells_presence``; silence where it says no."""
+
+    tells_presence: bool
+
+    def stream_with_presence(
+        self, sources: Sequence[Source]
+    ) -> list[tuple[torch.Tensor, Iterator[torch.Tensor], Presence]]:
+        """As ``stream``, with the presence."""
         ...
 
 

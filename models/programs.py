@@ -13,6 +13,7 @@ from models.interfaces import (
     TOKENS_RECORD,
     Extraction,
     Item,
+    PresenceTeller,
     Recording,
     Role,
     Source,
@@ -79,6 +80,9 @@ class SystemProgram:
 class Extract(SystemProgram):
     """A mixture and speech of one talker -> the speech of that talker, and the predicted tokens where there are such.
 
+    Of an extractor that tells whether the talker is there, the record has a row for each mixture: see
+    ``models.interfaces.Presence``.
+
     Args:
         extractor: any.
     """
@@ -95,6 +99,9 @@ class Extract(SystemProgram):
         if fulfils(extractor, TokenExtractor):
             frames = rate / extractor.tokenizer.hop_length
             self.results = {"tokens": Role("tokens", "tokens/.npy", sample_rate=frames, optional=True)} | self.results
+        self.tells_presence = fulfils(extractor, PresenceTeller) and extractor.tells_presence
+        if self.tells_presence:
+            self.results = {"presence": Role("row", self.record)} | self.results
 
     def facts(self) -> Mapping[str, Any]:
         return {"sample_rate": self.extractor.sample_rate}
@@ -103,7 +110,12 @@ class Extract(SystemProgram):
         if not fulfils(self.extractor, TokenExtractor):
             return [{"speech": self.extractor.extract(i["mixture"].whole(), i["enrolment"].whole())} for i in items]
         sources = [Source(item["mixture"].read, item["mixture"].samples, item["enrolment"].whole()) for item in items]
-        return [{"tokens": tokens, "speech": parts} for tokens, parts in self.extractor.stream(sources)]
+        if not self.tells_presence:
+            return [{"tokens": tokens, "speech": parts} for tokens, parts in self.extractor.stream(sources)]
+        return [
+            {"presence": presence.row(), "tokens": tokens, "speech": parts}
+            for tokens, parts, presence in self.extractor.stream_with_presence(sources)
+        ]
 
 
 class Tokenize(SystemProgram):

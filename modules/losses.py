@@ -21,6 +21,12 @@ def token_cross_entropy(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Ten
     return F.cross_entropy(logits.float().flatten(0, -2), tokens.flatten())
 
 
+def cross_entropy_of_items(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """[B], of each item the mean cross-entropy over its N * K positions; for the rest see ``token_cross_entropy``."""
+    losses = F.cross_entropy(logits.float().flatten(0, -2), tokens.flatten(), reduction="none")
+    return losses.unflatten(0, (len(tokens), -1)).mean(dim=1)
+
+
 def wrong_tokens(predicted: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Number of wrong positions of each codebook: [B, N, K], [B, N, K] -> [K] float64."""
     return (predicted != tokens).double().sum(dim=(0, 1))

@@ -74,14 +74,18 @@ def weights(release: Path) -> list[Path]:
 def how_made(folder: Path, device: str) -> str:
     """Of which voices, in how many hours, and with what."""
     data = read_record(folder / "data/synthetic.json")
-    stages = json.loads((folder / "stages.json").read_text())
     arguments, train = data["arguments"], data["train"]
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "speechbrain"))
-    hours = sum(stage["seconds"] for stage in stages.values()) / 3600
     return (
         f"Data: `data.prepare.synthetic`, seed {arguments['seed']}: {train['hours']:.1f} h of {train['speakers']} "
         f"training voices; {data['dev']['mixtures']} dev mixtures of {data['dev']['speakers']} other voices and "
         f"{data['test']['mixtures']} test mixtures of {data['test']['speakers']} others; timbres and sentences of the "
-        f"three are disjoint. All stages took {hours:.1f} hours on {device}, with {versions}. Seeds are those of the "
-        "recipes (1234)."
+        f"three are disjoint. {made_with(folder, device)}"
     )
+
+
+def made_with(folder: Path, device: str) -> str:
+    """In how many hours, and with what."""
+    stages = json.loads((folder / "stages.json").read_text())
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "speechbrain"))
+    hours = sum(stage["seconds"] for stage in stages.values()) / 3600
+    return f"All stages took {hours:.1f} hours on {device}, with {versions}. Seeds are those of the recipes (1234)."

@@ -86,12 +86,16 @@ class Making:
         part: str | None = None,
         **keys: object,
     ) -> None:
-        """Train one of the toy recipes in ``DIR/folder``; with ``export``, its best weights become a part."""
+        """Train one of the recipes in ``DIR/folder``; with ``export``, its best weights become a part."""
         where = self.folder / (folder or recipe)
-        command = ["--config_path", f"config/toy/{recipe}.yaml", "--log", where / "log", "--ckpt_path", where / "ckpt"]
+        command = ["--config_path", self.recipe(recipe), "--log", where / "log", "--ckpt_path", where / "ckpt"]
         if export:
             command += ["--export", self.parts / (part or recipe)]
         run("train.py", *command, *overrides({**keys, "gpus": self.gpus, **self.changes_of(recipe)}))
+
+    def recipe(self, name: str) -> str:
+        """Its path."""
+        return f"config/toy/{name}.yaml"
 
     def changes_of(self, recipe: str) -> dict[str, str]:
         """The keys of a recipe that the command line changes."""

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 # What differs between two records, in an error. Digests go by the names of the parts.
 _TITLES = {"codebooks": "choice of codebooks", "sha256": "checkpoint"}
+ROWS = "results"  # in a record: role -> name -> row
 
 
 class RunRecord:
@@ -148,6 +149,8 @@ class RunRecord:
             now = read_record(self.path) if self.path.exists() else {}
             if "runs" in now and not differing:  # of before there were journals
                 content["runs"] = now["runs"]
+            if ROWS in now and not differing:
+                content[ROWS] = now[ROWS]
             if now != content:
                 write_json(self.path, content)
 
@@ -173,6 +176,14 @@ class RunRecord:
             line["row"] = dict(row)
         self.lines[job.name] = line
         self._append(line)
+
+    def keep(self, role: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Let the record tell the rows of a result, under its role: name -> row."""
+        with locked(self.path.parent):
+            now = read_record(self.path)
+            content = {**now, ROWS: {**now.get(ROWS, {}), role: dict(rows)}}
+            if now != content:
+                write_json(self.path, content)
 
     def add_run(self, run: Mapping[str, Any]) -> None:
         """What a run cost."""

@@ -24,6 +24,7 @@ from running.record import RunRecord, read_record
 from running.shard import WHOLE, Shard
 from running.work import Outcome, Setup, settle, start, worker
 from utils.distributed import process_devices
+from utils.errors import first_few
 from utils.files import file_digest, require_writable_folder, text_digest, write_text
 from utils.machine import device_name
 from utils.precision import AUTO, resolve_precision
@@ -165,10 +166,15 @@ def notes(setup: Setup, recipe: Recipe, program: Program) -> dict[str, Any]:
 
 
 def write_rows(program: Program, jobs: Sequence[Job], output: Path, record: RunRecord) -> None:
-    """The file of rows, in the order of the list, of a program that has such results."""
-    for result in program.results.values():
-        if result.kind == "row":
-            rows = record.rows()
+    """The file of rows, in the order of the list, of a program that has such results; or the rows in the record."""
+    for role, result in program.results.items():
+        if result.kind != "row":
+            continue
+        rows = record.rows()
+        if result.file == program.record:
+            in_order = {job.name: rows[job.name] for job in jobs if job.name in rows}
+            record.keep(role, in_order | rows)  # an earlier run may have done another list
+        else:
             lines = [json.dumps({"name": job.name, **rows[job.name]}) for job in jobs if job.name in rows]
             write_text(output / result.file, "".join(line + "\n" for line in lines))
 
@@ -219,6 +225,8 @@ def _run(
                     job = by_name[name]
                     file = first_input(job, program.inputs)
                     record.add(job, file=file, length=lengths.get(file), row=outcome.rows.get(name))
+                elif name in outcome.rows:
+                    log.info("%s", "; ".join(f"{key} {_shown(value)}" for key, value in outcome.rows[name].items()))
     made = wanted - failed.keys()
     if made:
         took, audio_seconds = time.perf_counter() - since, sum(durations[name] for name in made)
@@ -235,6 +243,11 @@ def _run(
     if failed:
         log.error("%d of %d files failed", len(failed), total)
     return 1 if failed else 0
+
+
+def _shown(value: Any) -> str:
+    """A value of a row, of which not too many are told."""
+    return first_few(value, shown=8) if isinstance(value, list) else str(value)
 
 
 def _starting(setup: Setup, program: Program, devices: Sequence[torch.device]) -> tuple:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.page import Example
+from evaluation.statistics import in_words
 
 NASTY = '<script>alert(1)</script>&"x"'
 
@@ -87,6 +88,7 @@ def report() -> tuple[dict, list[dict], list[Example]]:
         "systems": ["extracted", "mixture", "ceiling"],
         "metrics": metrics,
         "unavailable": {"nisqa": f"weights not found at {'/a/very/long/path' * 6}/nisqa.tar"},
+        "interval": in_words(),
         "remark": "SI-SDR compares sample by sample.",
         "codebooks": {
             "layer_1": {"extracted": {"used": 0.431, "perplexity": 17.2}, "target": {"used": 0.5, "perplexity": 20.0}}

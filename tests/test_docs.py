@@ -15,6 +15,7 @@ import pytest
 import soundfile as sf
 import torch
 
+from data.scp import read_scp
 from tests.dpslm import REFERENCE as UNIT_REFERENCE
 from tests.dpslm import acoustic_settings, collapsed, lm_settings, unit_settings
 from tests.dpslm import overrides as as_overrides
@@ -25,11 +26,15 @@ from utils.recipe import Recipe
 
 PAGES = {str(p.relative_to(ROOT)): p.read_text() for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 
+FETCHING = ("apt-get install", "npm pack", "tar -xzf")
 # What is not run here, and why; it is parsed by the program that it names
 NOT_RUN = {
     "make": "tests/pretrained/test_demo.py runs the demo, tests/pretrained/test_make.py the toy's making",
     "pip install": "needs a network",
     "python -m data.prepare.download": "needs a network",
+    "python -m data.prepare.synthetic --voices natural": "needs packages; tests/data/prepare has stand-ins",
+    "python -m data.prepare.recordings": "needs packages; tests/data/prepare/test_recordings.py runs it without",
+    **{start: "needs a network" for start in FETCHING},
     "torchrun": "tests/test_train.py trains under torchrun, benchmarks.two_nodes on two nodes",
     "python serve.py": "tests/page starts it, and tries what it serves",
     "python -m benchmarks": "needs a GPU; tests/benchmarks runs them all at toy size",
@@ -55,6 +60,7 @@ VOICES = {
 }  # fmt: skip
 UNITS = {key: value for key, value in unit_settings().items() if not key.endswith("_path")}
 UNIT_LM = {**lm_settings(max_units=5), **UNITS, "max_codec_tokens_per_phone": 2}
+TEST_TARGETS = "public/libri2mix_test/s1.scp"
 CODEC = {"codec_config": "public/speechtokenizer/config.json"}
 # (program, recipe) -> keys that bring the command to toy size; what it says itself of them stays
 TOY_SIZE = {
@@ -106,6 +112,10 @@ def commands(page: str) -> list[str]:
 
 def not_run(command: str) -> str | None:
     return next((reason for start, reason in NOT_RUN.items() if command.startswith(start)), None)
+
+
+def is_ours(command: str) -> bool:
+    return not command.startswith(("make", "pip", *FETCHING))
 
 
 def program(command: str) -> tuple[str, list[str]]:
@@ -172,7 +182,7 @@ def at_toy_size(name: str, arguments: list[str]) -> list[str]:
         out += ["--metrics", "stoi", "talker", *(["predicted_tokens"] if "-config" in out else [])]
     if name == "data/prepare/synthetic":
         out[out.index("--hours") + 1] = "0.01"
-        out += ["--dev", "2", "--test", "2", "--jobs", "1"]
+        out += ["--dev", "4", "--test", "2", "--jobs", "1"]  # four mixtures: of other talkers than those of one of them
     if name == "data/prepare/two_microphones":
         out[out.index("--mixtures") + 1] = "2"
     for recipe in (word for word in arguments if word.startswith("config/")):
@@ -201,6 +211,12 @@ def vctk(folder: Path) -> None:
         (tree / talker).mkdir(parents=True)
         for number in range(12):
             sf.write(tree / talker / f"{talker}_{number:03d}_mic2.flac", speech[number * 100 :: faster], 16000)
+
+
+def known_talkers(folder: Path) -> None:
+    """Who speaks in the test list, which the names of the real one tell."""
+    lines = (f"{name} {'ab'[number % 2]}\n" for number, name in enumerate(read_scp(folder / TEST_TARGETS)))
+    (folder / TEST_TARGETS).with_name("utt2spk").write_text("".join(lines))
 
 
 def two_systems(folder: Path) -> None:
@@ -241,6 +257,7 @@ BEFORE: dict[str, list[tuple[str, Callable[[Path], None]]]] = {
     "docs/resynthesis.md": [("python -m data.prepare.resample", vctk)],
     "docs/evaluation.md": [
         ("python evaluate.py -scp public/libri2mix_test --output out", extracted),
+        ("python evaluate.py -scp public/libri2mix_test --output out --cluster", known_talkers),
         ("python evaluate.py --compare out_a out_b", two_systems),
     ],
 }
@@ -266,7 +283,10 @@ class Parsed(Exception):
 
 
 @pytest.mark.parametrize(
-    "command", sorted({c for page in PAGES for c in commands(page) if not_run(c) and not c.startswith(("make", "pip"))})
+    "command",
+    sorted(
+        {c for page in PAGES for c in commands(page) if not_run(c) and not c.startswith(("make", "pip", *FETCHING))}
+    ),
 )
 def test_a_command_that_is_not_run_is_parsed(monkeypatch, command: str) -> None:
     real = argparse.ArgumentParser.parse_args

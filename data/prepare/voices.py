@@ -70,6 +70,14 @@ class Voice:
         """What taking one rate for another does to formants, F0 and speed."""
         return self.source_rate / espeak.SAMPLE_RATE
 
+    def describe(self) -> str:
+        moved = " ".join("/".join(map(str, formant)) for formant in self.formants)
+        return (
+            f"{self.accent}+{self.timbre}, F0 {self.f0:.0f} Hz (pitch {self.pitch}, range {self.pitch_range}), "
+            f"formants x {self.stretch:.3f}, {self.words_per_minute} words/min"
+            f"{moved and f', formants at {moved} % (frequency/height/width)'}"
+        )
+
     @property
     def f0(self) -> float:
         """The median F0 of its statements in Hz."""
@@ -147,7 +155,7 @@ def speak_with_phonemes(voice: Voice, text: str, *, seed: int) -> tuple[np.ndarr
         formants=voice.formants,
     )
     divisor = math.gcd(voice.source_rate, SAMPLE_RATE)
-    wav, cut = _trim(resample_poly(wav, SAMPLE_RATE // divisor, voice.source_rate // divisor))
+    wav, cut = trim(resample_poly(wav, SAMPLE_RATE // divisor, voice.source_rate // divisor))
     silences = [round(rng.uniform(0.05, longest) * SAMPLE_RATE) for longest in (0.3, 0.4)]
     wav = np.pad(wav, silences)
     # Where one rate is taken for another, time is stretched too.
@@ -185,7 +193,7 @@ def _combinations(timbres: Sequence[str], rng: random.Random) -> Iterator[tuple[
             yield timbre, (level + 2 * turn) % levels, _RATES[(rate + turn) % len(_RATES)]
 
 
-def _trim(wav: np.ndarray) -> tuple[np.ndarray, int]:
+def trim(wav: np.ndarray) -> tuple[np.ndarray, int]:
     """Cut espeak-ng's own silences, long and always the same, leaving 30 ms with a fade.
 
     Also returns how many samples were cut off its beginning.

@@ -16,12 +16,12 @@ from torch import nn
 from models.interfaces import Recording
 from models.limuse.cues import as_faces, as_mixtures, as_voiceprints, microphones
 from models.limuse.files import load_weights
+from models.limuse.levels import Level
 from models.limuse.network import LiMuSE
 from models.limuse.speaker_encoders import ECAPA, FILES, XVector, origin_of
 from models.limuse.windows import FACE_HOP, Window, Windows
 from modules.frozen import tensor_digest
 
-LEVELS = ("mixture", "raw")
 SAMPLE_RATE = 16000
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ class Extractor(nn.Module):
         overlap_seconds: of windows, in the middle of which they are cross-faded.
         level: ``mixture``: the output y is scaled by <x, y> / <y, y>, x the first channel, where that is above 0;
             ``raw``: it stays as the network gives it.
+        remove_mean: with ``level: mixture``, a recording's output is made free of its mean, which SI-SDR, and so the
+            training, leaves any; before it is scaled.
         batch_seconds: of windows of one length that are computed together, but at least one.
         thresholds_path: of a released quantised checkpoint; None: ``bias.npy`` beside it.
 
@@ -70,18 +72,17 @@ class Extractor(nn.Module):
         piece_seconds: float = 12.0,
         overlap_seconds: float = 1.0,
         level: str = "mixture",
+        remove_mean: bool = False,
         batch_seconds: float = 12.0,
         thresholds_path: Path | None = None,
     ):
         super().__init__()
-        if level not in LEVELS:
-            raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
         self.windows = Windows(
             piece_seconds=piece_seconds, overlap_seconds=overlap_seconds, sample_rate=self.sample_rate
         )
         self.network = network
         self.speaker_encoder = speaker_encoder
-        self.level = level
+        self.level = Level(level, remove_mean)
         self.batch_seconds = batch_seconds
         self.thresholds_path = thresholds_path
         self.eval()
@@ -148,7 +149,7 @@ class Extractor(nn.Module):
         elif visual is not None:
             raise ValueError("a face was given, but visual is not among the recipe's cues")
         if samples <= self.windows.piece:
-            made = self._levelled(self._compute(mixtures, voices, faces), mixtures[:, 0])
+            made = self.level.adjust(self._compute(mixtures, voices, faces), mixtures[:, 0], ["the mixture"] * count)
         else:
             sources = [
                 Source(
@@ -223,28 +224,27 @@ class Extractor(nn.Module):
         voices = None if sources[0].voiceprint is None else torch.stack([source.voiceprint for source in sources])
         faces = None if sources[0].visual is None else torch.stack([source.visual for source in sources])
         made = self._compute(mixtures, voices, faces)
-        return self._levelled(made, mixtures[:, 0], [source.name for source in sources])
+        return self.level.adjust(made, mixtures[:, 0], [source.name for source in sources])
 
     def _long(self, source: Source) -> Iterator[torch.Tensor]:
         """The speech of a recording of several windows, in parts."""
         windows = self.windows.cut(source.mixture.samples)
         parts = self.windows.join(windows, self._by_windows(source, windows))
-        if self.level == "raw":
+        if self.level.kind == "raw":
             yield from parts
             return
         # The gain follows from all of it: what is made waits on the disk.
         with tempfile.TemporaryFile() as file:
-            begin, dot, power = 0, 0.0, 0.0
+            begin, sums = 0, torch.zeros(4, dtype=torch.float64)
             for part in parts:
                 heard = microphones(source.mixture.read(begin, len(part)), self.network.channels)[0]
-                dot += float(heard.double() @ part.double())
-                power += float(part.double() @ part.double())
+                sums += Level.sums(heard, part)
                 file.write(part.numpy().tobytes())
                 begin += len(part)
-            gain = _gain(dot, power, source.name)
+            mean, gain = self.level.of(sums, begin, source.name)
             file.seek(0)
             while block := file.read(4 * self.windows.piece):
-                yield gain * torch.frombuffer(bytearray(block), dtype=torch.float32)
+                yield gain * (torch.frombuffer(bytearray(block), dtype=torch.float32) - mean)
 
     def _by_windows(self, source: Source, windows: Sequence[Window]) -> Iterator[torch.Tensor]:
         size = max(1, round(self.batch_seconds * self.sample_rate) // self.windows.piece)
@@ -275,27 +275,6 @@ class Extractor(nn.Module):
     def _compute(self, mixtures, voices, faces) -> torch.Tensor:
         moved = (x if x is None else x.to(self.device) for x in (mixtures, voices, faces))
         return self.network(*moved).float().cpu()
-
-    def _levelled(self, made: torch.Tensor, heard: torch.Tensor, names: Sequence[str] | None = None) -> torch.Tensor:
-        """[B, T], each row scaled to the level that it has in the recording."""
-        if self.level == "raw":
-            return made
-        dots, powers = ((a.double() * made.double()).sum(dim=1).tolist() for a in (heard, made))
-        names = names or ["the mixture"] * len(made)
-        gains = [_gain(dot, power, name) for dot, power, name in zip(dots, powers, names, strict=True)]
-        return made * torch.tensor(gains, dtype=torch.float32)[:, None]
-
-
-def _gain(dot: float, power: float, name: str) -> float:
-    """<x, y> / <y, y>, or 1 where it is not above 0, which is told of what is not silent."""
-    gain = dot / power if power > 0 else 0.0
-    if gain > 0 and np.isfinite(np.float32(gain)):
-        return gain
-    if power > 0 and dot != 0:
-        log.warning(
-            "%s: the output does not agree with the recording (<x, y> is not above 0): its level stays raw", name
-        )
-    return 1.0
 
 
 def _shown(origin: str) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.interfaces import Extraction, Source, Vocoder, require_same_format
+from models.interfaces import Extraction, Presence, Source, Vocoder, require_same_format
 from models.tselm import released
 from models.tselm.chunking import PublishedCutting, require_chunking
 from models.tselm.front_end import FrontEnd, require_network_fits
 from models.tselm.network import TSELM
+from models.tselm.presence import Gate, PresenceHead, require_same_heads, require_threshold
 from models.tselm.signals import Signal, as_batch, as_row, signals
 from modules.cutting import Cutting, Piece, batches
 from modules.frozen import tensor_digest
@@ -35,6 +37,10 @@ class Extractor(nn.Module):
     Only the first ``regi_length`` samples of the enrolment are used. A shorter enrolment is used whole (``aligned``) or
     zero-padded (``published``).
 
+    With a ``presence`` head, each piece has a score in [0, 1], and one below ``presence_threshold`` becomes silence.
+    The score of a file is the highest of its pieces, since a talker may talk in a part of it alone. Pieces that are
+    kept are as without the head.
+
     Args:
         network, front_end, vocoder: the parts.
         chunking: ``aligned`` or ``published``.
@@ -45,6 +51,8 @@ class Extractor(nn.Module):
         batch_seconds: how much of one mixture, or of several, is computed at a time, but at least one piece; bounds
             the memory, whatever the length of a mixture.
         precision: of the network and the vocoder; that of the tokenizer is its own.
+        presence: the head that tells whether the talker is there; None for a system that was trained without.
+        presence_threshold: a piece with a lower score is silenced; 0 silences none.
 
     Raises:
         ValueError: the parts do not fit together, or a window is longer than the network's position table.
@@ -63,6 +71,8 @@ class Extractor(nn.Module):
         context_seconds: float = 0.5,
         batch_seconds: float = 24.0,
         precision: str = "fp32",
+        presence: PresenceHead | None = None,
+        presence_threshold: float = 0.5,
     ):
         super().__init__()
         tokenizer = front_end.tokenizer
@@ -78,7 +88,11 @@ class Extractor(nn.Module):
             raise ValueError(f"mix_length and regi_length must be above 0 samples, got {mix_length} and {regi_length}")
         require_chunking(chunking)
         require_known(precision)
+        require_threshold(presence_threshold)
         self.precision = precision
+        self.presence = presence
+        self.presence_threshold = presence_threshold
+        self.tells_presence = presence is not None
         self.network = network
         self.tokenizer = tokenizer
         self.vocoder = vocoder
@@ -125,17 +139,22 @@ class Extractor(nn.Module):
             tensors = checkpoint.flatten({"network": found.network})
             if self.network.mix_continuous:  # a released file holds the table that this mode does not use
                 tensors.pop("network.mixture_embedding.table.weight", None)
-        checkpoint.load_tensors({"network": self.network}, tensors, path)
+        require_same_heads(tensors, self.presence, path)
+        checkpoint.load_tensors(self._trained(), tensors, path)
+
+    def _trained(self) -> dict[str, nn.Module]:
+        return {"network": self.network} | ({"presence": self.presence} if self.tells_presence else {})
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of the weights of each part."""
-        parts = {"network": tensor_digest(self.network.state_dict())}
+        parts = {name: tensor_digest(part.state_dict()) for name, part in self._trained().items()}
         return parts | {"tokenizer": self.tokenizer.digest(), "vocoder": self.vocoder.digest()}
 
     def extract(self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray) -> torch.Tensor:
         """The enrolled talker's speech.
 
-        Where the mixture is digital silence throughout, so is the output (with ``aligned`` chunking).
+        Where the mixture is digital silence throughout, so is the output (with ``aligned`` chunking). With a presence
+        head it is zeros where the talker is not.
 
         Args:
             mixture: [T], or [B, T], at ``sample_rate``, floating point.
@@ -153,7 +172,7 @@ class Extractor(nn.Module):
     def extract_with_tokens(
         self, mixture: torch.Tensor | np.ndarray, enrolment: torch.Tensor | np.ndarray
     ) -> Extraction:
-        """As ``extract``, with the tokens that the network predicted, [N, K] or [B, N, K]."""
+        """As ``extract``, with the tokens that the network predicted, [N, K] or [B, N, K], and the presence."""
         mixtures, is_batch = as_batch(mixture, "mixture")
         enrolments, _ = as_batch(enrolment, "enrolment")
         if len(mixtures) != len(enrolments):
@@ -171,13 +190,22 @@ class Extractor(nn.Module):
         Returns:
             Of each source the predicted tokens [N, K], and the speech in parts, which are decoded when asked for.
         """
+        made = self._stream(sources)
+        return [(one.tokens.cpu(), (part.float().cpu() for part in one.parts)) for one in made]
 
+    def stream_with_presence(
+        self, sources: Sequence[Source]
+    ) -> list[tuple[torch.Tensor, Iterator[torch.Tensor], Presence]]:
+        """As ``stream``, and whether the talker is there; for an extractor that ``tells_presence``."""
+        made = self._stream(sources)
+        return [(one.tokens.cpu(), (part.float().cpu() for part in one.parts), one.presence) for one in made]
+
+    def _stream(self, sources: Sequence[Source]) -> list[_Made]:
         def signal(source: Source) -> Signal:
             return Signal(lambda start, length: as_row(source.read(start, length), "mixture"), source.samples)
 
         enrolments = [as_row(source.enrolment, "enrolment") for source in sources]
-        made = self._extract([signal(source) for source in sources], enrolments)
-        return [(tokens.cpu(), (part.float().cpu() for part in parts)) for tokens, parts in made]
+        return self._extract([signal(source) for source in sources], enrolments)
 
     @torch.inference_mode()
     def encode(self, wav: torch.Tensor | np.ndarray) -> torch.Tensor:
@@ -204,7 +232,7 @@ class Extractor(nn.Module):
         """
         targets, is_batch = as_batch(target, "target")
         heard = signals(targets)
-        made = [(t, self._decode(t, s)) for t, s in zip(self._encode(heard), heard, strict=True)]
+        made = [_Made(t, self._decode(t, s)) for t, s in zip(self._encode(heard), heard, strict=True)]
         return _joined(made, is_batch)
 
     @property
@@ -212,26 +240,45 @@ class Extractor(nn.Module):
         return self.network.head.weight.device
 
     @torch.inference_mode()
-    def _extract(
-        self, mixtures: Sequence[Signal], enrolments: Sequence[torch.Tensor]
-    ) -> list[tuple[torch.Tensor, Iterator[torch.Tensor]]]:
-        """Tokens [N, K] of each mixture, on the device, and the speech in parts."""
+    def _extract(self, mixtures: Sequence[Signal], enrolments: Sequence[torch.Tensor]) -> list[_Made]:
+        """What comes of each mixture, on the device."""
         used = [self._used(enrolment) for enrolment in enrolments]
         whole = [len(enrolment) // self.grid.hop * self.grid.hop for enrolment in used]
         if self.is_published:
             whole = [self.regi_length] * len(used)  # else the mixture starts where a frame starts
         cut = [Piece(number, 0, len(enrolment), slice(None)) for number, enrolment in enumerate(used)]
+        scores: list[list[float]] = [[] for _ in mixtures]  # of the pieces of each, in order
 
         def predict(pieces: torch.Tensor, batch: list[Piece]) -> torch.Tensor:
             around = torch.stack([used[piece.signal][: whole[piece.signal]] for piece in batch])
             encoded = self.front_end.encode_mixture(pieces, around.to(self.device))
-            return self.network(encoded, torch.stack([followed[piece.signal] for piece in batch])).argmax(dim=-1)
+            memory = torch.stack([followed[piece.signal] for piece in batch])
+            if self.presence is None:
+                return self.network(encoded, memory).argmax(dim=-1)
+            sequence = self.network.sequence(encoded, memory)
+            tokens = self.network.logits(sequence).argmax(dim=-1)
+            for piece, score in zip(batch, self.presence(sequence).sigmoid().tolist(), strict=True):
+                scores[piece.signal].append(score)
+            return tokens
 
         with autocast(self.device, self.precision):
             followed = self._by_pieces(cut, signals(used), lambda wavs, _: self.front_end.encode(wavs))
             cut = self._cut(mixtures)
             tokens = self._by_pieces(cut, mixtures, predict, alike=lambda piece: len(used[piece.signal]))
-        return [(t, self._decode(t, mixture)) for t, mixture in zip(tokens, mixtures, strict=True)]
+        if self.presence is None:
+            return [_Made(t, self._decode(t, mixture)) for t, mixture in zip(tokens, mixtures, strict=True)]
+        return [self._gated(*of_one) for of_one in zip(tokens, mixtures, scores, strict=True)]
+
+    def _gated(self, tokens: torch.Tensor, mixture: Signal, scores: Sequence[float]) -> _Made:
+        """What comes of a mixture whose pieces have these scores."""
+        if mixture.is_silent:  # nobody is in it
+            scores = [0.0] * len(scores)
+        frames = [piece.kept.stop - piece.kept.start for piece in self.cutting.cut(mixture.samples)]
+        gate = Gate(frames, [score >= self.presence_threshold for score in scores], hop=self.grid.hop)
+        samples = min(mixture.samples, len(tokens) * self.grid.hop)
+        parts = gate.silenced(self._decode(tokens, mixture), samples=samples, at_a_time=self.batch_samples)
+        ends = gate.ends(samples, self.sample_rate)
+        return _Made(tokens, parts, Presence(max(scores), tuple(scores), ends))
 
     def _used(self, enrolment: torch.Tensor) -> torch.Tensor:
         """What is heard of an enrolment, [R]."""
@@ -293,7 +340,17 @@ class Extractor(nn.Module):
             left -= len(wav)
 
 
-def _joined(made: Sequence[tuple[torch.Tensor, Iterator[torch.Tensor]]], is_batch: bool) -> Extraction:
-    wav = torch.stack([torch.cat([part.float().cpu() for part in parts]) for _, parts in made])
-    tokens = torch.stack([tokens.cpu() for tokens, _ in made])
-    return Extraction(wav, tokens) if is_batch else Extraction(wav[0], tokens[0])
+@dataclass(frozen=True)
+class _Made:
+    """What comes of a mixture: tokens [N, K] on the device, the speech in parts, and whether the talker is there."""
+
+    tokens: torch.Tensor
+    parts: Iterator[torch.Tensor]
+    presence: Presence | None = None
+
+
+def _joined(made: Sequence[_Made], is_batch: bool) -> Extraction:
+    wav = torch.stack([torch.cat([part.float().cpu() for part in one.parts]) for one in made])
+    tokens = torch.stack([one.tokens.cpu() for one in made])
+    presence = [one.presence for one in made]
+    return Extraction(wav, tokens, presence) if is_batch else Extraction(wav[0], tokens[0], presence[0])

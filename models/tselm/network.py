@@ -117,6 +117,10 @@ class TSELM(nn.Module):
         Raises:
             ValueError: the mixture has more frames than the position table.
         """
+        return self.logits(self.sequence(mixture, enrolment))
+
+    def sequence(self, mixture: torch.Tensor, enrolment: torch.Tensor) -> torch.Tensor:
+        """What the logits are made of, [B, N, d_model]; arguments and errors as for ``forward``."""
         if mixture.shape[1] > self.max_frames:
             raise ValueError(f"the position table ends at {self.max_frames} frames, the mixture has {mixture.shape[1]}")
         x = self.mixture_pooling(self.mixture_embedding(mixture))  # [B, N, D]
@@ -124,4 +128,8 @@ class TSELM(nn.Module):
         x = self.film(x, self.cross_attention(x, e))
         x = self.norm(x.transpose(1, 2)).transpose(1, 2)  # statistics over channels and time
         x, _ = self.lm(x, None)  # [B, N, d_model]
-        return self.head(x).unflatten(-1, (self.num_codebooks, self.vocab_size))
+        return x
+
+    def logits(self, sequence: torch.Tensor) -> torch.Tensor:
+        """[B, N, d_model] -> [B, N, K, V]."""
+        return self.head(sequence).unflatten(-1, (self.num_codebooks, self.vocab_size))

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from models.interfaces import Vocoder, require_same_format
 from models.tselm.front_end import FrontEnd, require_network_fits
 from models.tselm.network import TSELM
-from modules.losses import token_cross_entropy, wrong_tokens
+from models.tselm.presence import PresenceHead, require_threshold
+from modules.losses import cross_entropy_of_items, token_cross_entropy, wrong_tokens
 from modules.spectral import spectrogram_image
 from utils.array_cache import ArrayCache
 from utils.precision import AUTO, resolve_precision
@@ -32,7 +34,13 @@ class TokenPrediction(Task):
     beat before it has learnt anything about talkers.
 
     A batch holds ``mixture`` [B, T], ``target`` [B, T] and ``enrolment`` [B, R]; in validation also ``key`` [B], which
-    stands for an item's samples.
+    stands for an item's samples; and where talkers can be absent, ``present`` [B], truth values.
+
+    With a ``presence`` head, the binary cross-entropy of its logits is added. An item without its talker has no tokens
+    to learn: it counts in that alone. Taught to answer such items with the tokens of silence, the network would have a
+    second way to say no, without a threshold, and frame by frame, where it is in doubt of a talker who is there; the
+    extractor makes the silence. Token metrics are of the present alone; of both, validation tells ``presence_loss``,
+    and in percent ``absent_found``, of the absent, and ``present_silenced``, of the present.
 
     Args:
         network: what trains.
@@ -43,6 +51,9 @@ class TokenPrediction(Task):
             False: at random, as published.
         token_cache: folder that keeps the tokens of validation items for other runs and processes; None keeps them in
             memory only, for this run.
+        presence: the head that tells whether the talker is there, if it is to be trained.
+        presence_weight: of its loss.
+        presence_threshold: a score below it counts as absent in validation.
 
     Raises:
         ValueError: the parts do not fit together, or nothing can be written into ``token_cache``.
@@ -57,6 +68,9 @@ class TokenPrediction(Task):
         vocoder: Vocoder | None = None,
         centroid_embeddings: bool = False,
         token_cache: str | os.PathLike | None = None,
+        presence: PresenceHead | None = None,
+        presence_weight: float = 1.0,
+        presence_threshold: float = 0.5,
     ):
         super().__init__()
         require_network_fits(network, front_end)
@@ -64,7 +78,13 @@ class TokenPrediction(Task):
             require_same_format(front_end.tokenizer, vocoder)
         if centroid_embeddings:
             network.embed_as(front_end.tokenizer.quantizer.centroids)
+        if presence_weight < 0:
+            raise ValueError(f"presence_weight must not be negative, got {presence_weight}")
+        require_threshold(presence_threshold)
         self.network = network
+        self.presence = presence
+        self.presence_weight = presence_weight
+        self.presence_threshold = presence_threshold
         self.tokenizer = front_end.tokenizer
         self.vocoder = vocoder
         self.front_end = front_end
@@ -73,7 +93,7 @@ class TokenPrediction(Task):
         self._cache = None if token_cache is None else _open_cache(token_cache, front_end)
 
     def networks(self) -> dict[str, nn.Module]:
-        return {"network": self.network}
+        return {"network": self.network} | ({} if self.presence is None else {"presence": self.presence})
 
     def frozen(self) -> dict[str, nn.Module]:
         return {"tokenizer": self.tokenizer}
@@ -82,21 +102,59 @@ class TokenPrediction(Task):
         return self.front_end.settings()
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"network": self.make_optimizer(self.network.parameters())}
+        trained = [p for network in self.networks().values() for p in network.parameters()]
+        return {"network": self.make_optimizer(trained)}
 
     def objectives(self, batch: Batch, networks: Networks) -> Iterator[Objective]:
+        if (self.presence is not None) != ("present" in batch):
+            raise ValueError(
+                "absent_share and presence go together: without mixtures that lack their talker, presence learns to "
+                "say yes; and without presence, nothing can be learned from them"
+            )
         inputs, target = self._encode(batch)
-        logits = networks["network"](*inputs)
-        loss = token_cross_entropy(logits, target)
-        error = 100 * wrong_tokens(logits.argmax(dim=-1), target).sum() / target.numel()
-        yield Objective("network", loss, {"loss": loss.detach(), "error": error})
+        if self.presence is None:
+            logits = networks["network"](*inputs)
+            loss = token_cross_entropy(logits, target)
+            error = 100 * wrong_tokens(logits.argmax(dim=-1), target).sum() / target.numel()
+            yield Objective("network", loss, {"loss": loss.detach(), "error": error})
+            return
+        sequence = networks["network"].sequence(*inputs)
+        logits, present = networks["network"].logits(sequence), batch["present"]
+        # Sums over the items, so that it does not matter which micro-batch has how many present ones.
+        tokens = (cross_entropy_of_items(logits, target) * present).sum()
+        there = _presence_loss(networks["presence"](sequence), present).sum()
+        wrong = (logits.argmax(dim=-1) != target).flatten(1).sum(dim=1).double()
+        positions = present.sum() * target[0].numel()
+        metrics = {
+            "loss": (tokens.detach(), present.sum()),
+            "error": (100 * (wrong * present).sum(), positions),
+            "presence_loss": (there.detach(), len(present)),
+        }
+        yield Objective("network", tokens + self.presence_weight * there, metrics, count=len(present))
 
     def evaluate(self, batch: Batch) -> dict[str, tuple[torch.Tensor, int]]:
         inputs, target = self._recall(batch)
-        logits = self.network(*inputs)
+        if self.presence is None:
+            return self._token_metrics(self.network(*inputs), target, inputs[0])
+        sequence = self.network.sequence(*inputs)
+        said = self.presence(sequence)
+        present = batch.get("present", torch.ones_like(said, dtype=torch.bool))
+        metrics = {"presence_loss": (_presence_loss(said, present).sum(), len(present))}
+        silenced = 100.0 * (said.sigmoid() < self.presence_threshold)
+        for name, rows in (("absent_found", ~present), ("present_silenced", present)):
+            if count := int(rows.sum()):
+                metrics[name] = (silenced[rows].sum(), count)
+        if bool(present.any()):
+            logits = self.network.logits(sequence[present])
+            metrics = self._token_metrics(logits, target[present], inputs[0][present]) | metrics
+        return metrics
+
+    def _token_metrics(
+        self, logits: torch.Tensor, target: torch.Tensor, mixture: torch.Tensor
+    ) -> dict[str, tuple[torch.Tensor, int]]:
         wrong = 100 * wrong_tokens(logits.argmax(dim=-1), target)
         positions = target[..., 0].numel()
-        copied = self.front_end.tokens(inputs[0])
+        copied = self.front_end.tokens(mixture)
         metrics = {
             "loss": (token_cross_entropy(logits, target) * target.numel(), target.numel()),
             "error": (wrong.sum(), target.numel()),
@@ -151,6 +209,11 @@ class TokenPrediction(Task):
         mixture = self.front_end.encode_mixture(batch["mixture"], batch["enrolment"])
         enrolment = self.front_end.encode(batch["enrolment"])
         return (mixture, enrolment), self.front_end.encode(batch["target"])
+
+
+def _presence_loss(said: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """Logits [B] and truth values [B] -> [B], in float32."""
+    return F.binary_cross_entropy_with_logits(said.float(), present.float(), reduction="none")
 
 
 def _open_cache(folder: str | os.PathLike, front_end: FrontEnd) -> ArrayCache:

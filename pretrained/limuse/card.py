@@ -43,9 +43,10 @@ speech, no room and **no faces**: what it has seen are levels of the target's so
 lips would. Its numbers compare with nothing else.
 
 ```bash
-python inference.py -scp LISTS -config config/toy/limuse.yaml -ckpt pretrained/limuse/limuse.pth --output OUT
+python inference.py -scp LISTS -config config/toy/limuse.yaml -ckpt pretrained/limuse/limuse.pth \\
+  --override visual_dim=32 --output OUT
 python inference.py -scp LISTS -config config/toy/limuse_quantised.yaml \\
-  -ckpt pretrained/limuse/limuse_packed.safetensors --output OUT
+  -ckpt pretrained/limuse/limuse_packed.safetensors --override visual_dim=32 --output OUT
 ```
 
 LISTS: a folder that `data.prepare.two_microphones --visual-dim 32` made. The speaker encoder is a linear discriminant

@@ -17,7 +17,8 @@ from utils.commands import overrides, run
 TALKERS = 160
 DEV_TEST = {"dev": 100, "test": 200}  # Libri2Mix-like mixtures, of which only the single talkers are heard here
 PAIRS = {"train": 6000, "dev": 100, "test": 200}
-VOICEPRINT, FACE = 64, 32  # numbers; those of the recipe
+VOICEPRINT = 64  # numbers; those of the recipe
+FACE = 32  # numbers of a frame; the stand-in has five levels to tell
 SIZES = ("num_filters", "filter_length", "groups", "context_hidden", "context_layers", "layers", "voiceprint_dim")
 RECIPE, QUANTISED = "config/toy/limuse.yaml", "config/toy/limuse_quantised.yaml"
 
@@ -71,7 +72,7 @@ class ToyLiMuSE(Making):
 
     def train_quantised(self) -> None:
         where = self.folder / "quantised"
-        changes = {**self.keys(), **self.sizes(), "gpus": self.gpus, **self.changes_of("limuse_quantised")}
+        changes = {**self.keys(), "gpus": self.gpus, **self.changes_of("limuse_quantised")}
         run(
             "train.py", "--config_path", QUANTISED, "--log", where / "log", "--ckpt_path", where / "ckpt",
             "--init", self.folder / "limuse/ckpt/best.pth", "--export", self.parts / "packed", *overrides(changes),
@@ -121,14 +122,16 @@ class ToyLiMuSE(Making):
         return {"speaker_encoder_path": self.encoder()}
 
     def sizes(self) -> dict[str, str]:
-        """Of the network, where the command line changes them; both stages have them."""
-        return {key: value for key, value in self.changes_of("limuse").items() if key in SIZES}
+        """Of the network, where they are not the recipe's; both stages have them."""
+        changed = {key: value for key, value in self.changes_of("limuse").items() if key in SIZES}
+        return {"visual_dim": str(FACE), **changed}
 
     def lists(self, part: str) -> Path:
         return self.folder / "lists" / part
 
     def keys(self) -> dict[str, object]:
-        return {**self.encoder_keys(), "tr_data_path": self.lists("train"), "cv_data_path": self.lists("dev")}
+        lists = {"tr_data_path": self.lists("train"), "cv_data_path": self.lists("dev")}
+        return {**self.encoder_keys(), **self.sizes(), **lists}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from evaluation.examples import read_median
@@ -67,6 +67,8 @@ def write_card(release: Path, folder: Path) -> None:
         "![spectrograms of mixture, target, the target's own tokens decoded, and the extraction](example.png)",
         "",
         *section(f"All measures on the test list ({summary['scored']} mixtures of held-out voices)", results(summary)),
+        f"Brackets: {summary['interval']}.",
+        "",
         *section("STOI of the target's own tokens, by the layers that are decoded", subset_rows(subsets)),
         *section("What the mixture enters as, and what a frozen encoder is worth", input_rows(inputs)),
         *section("How it was made", training_rows(folder, logs)),
@@ -154,12 +156,16 @@ def input_rows(inputs: Mapping[str, Mapping]) -> list[list[str]]:
     return lines + [[name, f"{v['step']}", f"{v['error']:.1f}", f"{v['copy_error']:.1f}"] for name, v in inputs.items()]
 
 
-def training_rows(folder: Path, logs: Mapping[str, Sequence[Mapping]]) -> list[list[str]]:
+def training_rows(
+    folder: Path, logs: Mapping[str, Sequence[Mapping]], recipe: Callable[[str], str] = "config/toy/{}.yaml".format
+) -> list[list[str]]:
+    """Of each part its recipe, steps, hours and what it reached."""
     stages = json.loads((folder / "stages.json").read_text())
     lines = [["part", "recipe", "steps", "hours", "at the end, on dev"]]
     for name, (where, metric, what) in TRAININGS.items():
         valid = last_valid(logs[name])
         seconds = stages[where]["seconds"]
-        recipe = f"`config/toy/{where}.yaml`"
-        lines.append([name, recipe, f"{valid['step']}", f"{seconds / 3600:.2f}", f"{valid[metric]:.3g} ({what})"])
+        lines.append(
+            [name, f"`{recipe(where)}`", f"{valid['step']}", f"{seconds / 3600:.2f}", f"{valid[metric]:.3g} ({what})"]
+        )
     return lines

@@ -62,7 +62,7 @@ class Toy(Making):
     def tokenize(self) -> None:
         for split in ("train", "dev"):
             run(
-                "inference.py", "--tokenize", self.data / f"{split}.json", "-config", "config/toy/unit_hifigan.yaml",
+                "inference.py", "--tokenize", self.data / f"{split}.json", "-config", self.recipe("unit_hifigan"),
                 "--output", self.folder / "tokens" / split, "-gpus", *self.devices(),
                 *overrides({**self.frozen(), **self.changes_of("unit_hifigan")}),
             )  # fmt: skip
@@ -105,12 +105,14 @@ class Toy(Making):
             (swapped, self.folder / "extracted_swapped", []),
         ):
             metrics = METRICS if more else ("talker", "stoi")
-            where = ("-scp", folder, "-config", "config/toy/tselm.yaml", "--output", output, "-gpus", *self.devices())
+            # Intervals over the list's voices: what is wrong with one is so in all its mixtures.
+            over = ("--cluster", "talker")
+            where = ("-scp", folder, "-config", self.recipe("tselm"), "--output", output, "-gpus", *self.devices())
             run(
                 "inference.py", *where, "-ckpt", self.release / "tselm.pth", "--save-tokens",
                 *overrides(parts),
             )  # fmt: skip
-            run("evaluate.py", *where, *more, "--metrics", *metrics, *overrides(parts))
+            run("evaluate.py", *where, *more, *over, "--metrics", *metrics, *overrides(parts))
 
     def measure_subsets(self) -> None:
         """STOI of the targets' own tokens, decoded from every subset of the layers."""

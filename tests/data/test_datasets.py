@@ -126,3 +126,79 @@ def test_settings_that_cannot_work_are_refused(corpus) -> None:
         on_the_fly(corpus, mix_range_db=-1)
     with pytest.raises(ValueError, match="got 0 and 12000"):
         fixed(corpus, mix_length=0)
+
+
+# -- absent talkers ----------------------------------------------------------------------------------------------------
+
+
+def talkers_read(monkeypatch) -> list[str]:
+    """The files that items are made of, as they are read: ``talker-utterance``."""
+    read: list[str] = []
+    original = audio.read_crop
+    monkeypatch.setattr(audio, "read_crop", lambda path, **more: (read.append(path.stem), original(path, **more))[1])
+    return read
+
+
+@pytest.mark.parametrize("mixing", ["published", "symmetric"])
+def test_absent_talkers_are_those_of_no_mixture_and_as_many_as_asked_for(corpus, monkeypatch, mixing: str) -> None:
+    read = talkers_read(monkeypatch)
+    data = on_the_fly(corpus, epoch_num=400, absent_share=0.3, mixing=mixing)
+    plain = on_the_fly(corpus, epoch_num=400, mixing=mixing)
+    absent = 0
+    for i in range(400):
+        read.clear()
+        item = data[2, i]
+        target, interferer, enrolment = (name[0] for name in read)
+        is_absent = enrolment not in (target, interferer)
+        assert bool(item["present"]) != is_absent and (is_absent or enrolment == target)
+        if is_absent:
+            assert not item["target"].any() and item["mixture"].any() and item["enrolment"].any()
+            # The mixture is the one of the same item without absent talkers, but for the common scale.
+            ours, theirs = (wav / wav.abs().max() for wav in (item["mixture"], plain[2, i]["mixture"]))
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+        else:
+            assert same({k: v for k, v in item.items() if k != "present"}, plain[2, i])
+        absent += is_absent
+    assert 0.3 * 400 - 4 * 9.2 < absent < 0.3 * 400 + 4 * 9.2  # four standard deviations
+    assert same(data[2, 7], on_the_fly(corpus, epoch_num=400, absent_share=0.3, mixing=mixing)[2, 7])
+
+
+def test_without_a_share_there_is_no_word_of_it(corpus) -> None:
+    assert on_the_fly(corpus, absent_share=0.0)[0, 3].keys() == {"mixture", "target", "enrolment"}
+    assert fixed(corpus)[0].keys() == {"mixture", "target", "enrolment", "key"}
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_shares_that_cannot_be_are_refused(corpus, share: float) -> None:
+    with pytest.raises(ValueError, match=r"absent_share must be in \[0, 1\)"):
+        on_the_fly(corpus, absent_share=share)
+
+
+def test_an_absent_talker_is_a_third_one(tmp_path) -> None:
+    index = {s: [f"{s}{n}.wav" for n in range(2)] for s in "ab"}
+    for name in (name for names in index.values() for name in names):
+        sf.write(tmp_path / name, np.full(500, 0.1), 16000)
+    (tmp_path / "train.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"third talker, and .*train.json has 2"):
+        on_the_fly({"tr_data_scp_path": tmp_path / "train.json"}, absent_share=0.1)
+
+
+def test_fixed_mixtures_come_a_second_time_with_absent_talkers(corpus, tmp_path) -> None:
+    enrolments = tmp_path / "absent.scp"
+    train = corpus["tr_data_scp_path"].parent / "train"
+    enrolments.write_text("".join(f"item{n}.wav {train / f'2-{n}.wav'}\n" for n in range(3)))
+    plain, data = fixed(corpus), fixed(corpus, absent_path=enrolments)
+    assert len(data) == 6
+    for i in range(3):
+        present, absent = data[i], data[3 + i]
+        assert same({k: v for k, v in present.items() if k != "present"}, plain[i]) and bool(present["present"])
+        assert torch.equal(absent["mixture"], plain[i]["mixture"]) and not bool(absent["present"])
+        assert not absent["target"].any() and absent["key"] != present["key"]
+        whole = sf.read(train / f"2-{i}.wav", dtype="float32")[0]
+        windows = np.lib.stride_tricks.sliding_window_view(whole, 12000)
+        assert (windows == absent["enrolment"].numpy()).all(axis=1).sum() == 1
+    with pytest.raises(IndexError):
+        data[6]
+    enrolments.write_text(f"item0.wav {train / '2-0.wav'}\n")
+    with pytest.raises(ValueError, match="item1.wav"):
+        fixed(corpus, absent_path=enrolments)

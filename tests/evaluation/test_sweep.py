@@ -38,11 +38,12 @@ def test_a_metric_that_one_value_lacks_leaves_a_gap() -> None:
         "scored": 2,
         "bits_per_second": 500,
         "unavailable": {},
+        "interval": "95 % over something",
     }
-    without = {"metrics": {}, "scored": 2, "bits_per_second": None, "unavailable": {"stoi": "not installed"}}
+    without = {**with_it, "metrics": {}, "bits_per_second": None, "unavailable": {"stoi": "not installed"}}
     text = markdown(put_together("codebooks", {"1": with_it, "2": without}))
     assert "| 1 | 500 bit/s | 0.500 [0.400, 0.600] | 2 |" in text and "| 2 | – | – | 2 |" in text
-    assert "stoi could not run: not installed" in text
+    assert "stoi could not run: not installed" in text and "Brackets: 95 % over something." in text
 
 
 @pytest.mark.slow

@@ -48,6 +48,7 @@ def made(tmp_path) -> tuple[Path, Path]:
     }
     speed = [{"device": "two cores"}]
     summary = {"scored": 1, "metrics": metrics, "speed": speed, "systems": ["extracted", "mixture", "ceiling"]}
+    summary["interval"] = "95 % bootstrap interval over 40 talkers and the files of each"
     swapped = {**summary, "metrics": {"correct_talker_mel": column("correct_talker_mel", extracted=88.0)}}
     for name, content in (("extracted", summary), ("extracted_swapped", swapped)):
         (folder / name).mkdir()
@@ -80,6 +81,7 @@ def test_it_says_what_was_reached_and_by_how_much_it_falls_short(made) -> None:
     assert "| 88 | short by 2 |" in lines["with the other talker's enrolment, nearer to that one, %"]
     assert "| 0.625 | holds |" in lines["dev token error, as a part of that of copying"]
     assert "75.5" in text and "| 1, 2 | 0.712 |" in text and "0.7 [0.69, 0.71]" in text
+    assert "Brackets: 95 % bootstrap interval over 40 talkers and the files of each." in text
     assert "1.0 h of 16 training voices" in text and "two cores" in text
 
 

@@ -20,7 +20,7 @@ from models.unit_hifigan.export import write_released
 from models.unit_hifigan.files import read_vocoder
 from pretrained.cards import weights
 from pretrained.toy.make import enrolments_of_interferers
-from tests.toy import ROOT
+from tests.toy import ROOT, call
 from utils.files import file_digest
 from utils.recipe import Recipe
 
@@ -51,6 +51,20 @@ def test_the_card_tells_every_file_and_its_digest() -> None:
     assert {TOY / name for name, _ in rows} == shipped
     assert all(file_digest(TOY / name) == digest for name, digest in rows)
     assert sum(path.stat().st_size for path in TOY.rglob("*") if path.is_file()) <= 40e6
+
+
+@pytest.mark.slow
+def test_without_a_recipe_it_extracts_and_says_who_it_is(tmp_path, lists) -> None:
+    name = next(iter(lists["mix_clean"]))
+    given = ("--mixture", lists["mix_clean"][name], "--enrolment", lists["aux_s1"][name])
+    outputs = {}
+    for kind, more in {"alone": (), "named": ("-config", RECIPE, "-ckpt", TOY / "tselm.pth")}.items():
+        done = call("inference.py", *given, "--output", tmp_path / f"{kind}.wav", "-gpus", "cpu", *more)
+        assert done.returncode == 0 and "pretrained/toy/README.md" in done.stderr, done.stderr
+        outputs[kind] = audio.read(tmp_path / f"{kind}.wav")
+    assert np.array_equal(outputs["alone"], outputs["named"])
+    done = call("inference.py", *given, "--output", tmp_path / "c.wav", "-ckpt", TOY / "tselm.pth")
+    assert done.returncode == 2 and "-config FILE" in done.stderr  # weights of whatever they are
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import soundfile as sf
 from data import audio, scp
 from data.prepare import synthetic
 from data.prepare.sentences import split_of, transcript
+from data.prepare.sources import FormantVoices
 from data.prepare.utterances import LEVEL_RANGE_DB, ROLES, plan_mixtures
 from data.prepare.voices import draw_voices, num_voices, speak
 from data.speakers import read_speakers
@@ -137,7 +138,7 @@ def test_sizes_follow_from_the_hours():
     assert astuple(synthetic.Size.of(1, speakers=7, dev=3, test=2)) == (1.0, 7, 3, 2)
     for hours in (0.2, 1, 100):
         for split in ("dev", "test"):
-            assert 4 <= synthetic.Size.of(hours).num_speakers(split) <= num_voices(split)
+            assert 4 <= synthetic.Size.of(hours).num_speakers(split, FormantVoices()) <= num_voices(split)
 
 
 @pytest.mark.parametrize(

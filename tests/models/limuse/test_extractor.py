@@ -78,6 +78,33 @@ def test_long_recordings_are_read_in_windows_and_keep_their_level() -> None:
     assert torch.allclose(extractor(level="raw").extract(wav), 0.5 * wav[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("samples", [9000, 50_001])  # one window, several
+def test_outputs_lose_their_mean_where_that_is_asked_for(samples: int) -> None:
+    """SI-SDR leaves it open, and some outputs of a trained network had one of a tenth of their level."""
+    wav, face = noise(samples), torch.zeros(-(-samples // 640), 4)
+    wav[0] -= wav[0].mean()
+    made = {}
+    for name, keys in {
+        "kept": {},
+        "removed": {"remove_mean": True},
+        "raw": {"remove_mean": True, "level": "raw"},
+    }.items():
+        model = extractor(**keys)
+        model.network.forward = lambda mixture, voiceprint, visual: 0.5 * mixture[:, 0] + 0.02
+        made[name] = torch.cat(list(model.stream([Source(Recording.of(wav), None, face)])[0]))
+        assert torch.allclose(model.extract(wav), made[name], atol=1e-7)
+    assert float(made["kept"].mean()) > 0.01
+    assert torch.allclose(made["removed"], wav[0], atol=1e-6)  # and the level is the recording's
+    assert torch.allclose(made["raw"], 0.5 * wav[0] + 0.02, atol=1e-6)
+
+
+def test_a_constant_output_without_its_mean_is_silent_and_no_noise_made_loud() -> None:
+    model = extractor(remove_mean=True)
+    model.network.forward = lambda mixture, voiceprint, visual: torch.full_like(mixture[:, 0], 0.3)
+    made = model.extract(noise(3001))
+    assert float(made.abs().max()) < 1e-6
+
+
 def test_several_recordings_keep_their_order() -> None:
     wavs = [noise(n, seed=n) for n in (5000, 40_000, 700, 5000)]
     sources = [Source(Recording.of(wav), None, torch.zeros(-(-wav.shape[1] // 640), 4)) for wav in wavs]

@@ -130,7 +130,10 @@ def test_however_a_step_is_divided_the_same_is_learned(recompute: bool) -> None:
     for name in losses:
         assert of_parts[name] == pytest.approx(of_whole[name], rel=1e-4), name
     for name, value in parts.codec.quantizer.state_dict().items():
-        torch.testing.assert_close(value, whole.codec.quantizer.state_dict()[name], rtol=1e-4, atol=1e-5)
+        want = whole.codec.quantizer.state_dict()[
+            name
+        ]  # sums of up to a hundred vectors: fp32's steps are of their size
+        torch.testing.assert_close(value, want, rtol=1e-4, atol=3e-6 * float(want.abs().max()))
 
 
 def test_before_their_start_the_discriminators_take_no_part() -> None:
