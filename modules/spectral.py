@@ -41,7 +41,11 @@ def log_spectrogram(wav: torch.Tensor, *, window: int = 512, hop: int = 128, flo
 
 def spectrogram_image(wav: torch.Tensor, *, floor_db: float = -80.0) -> torch.Tensor:
     """The spectrogram of ``wav`` [T] as a picture [3, H, W] in [0, 1], low frequencies at the bottom."""
-    level = 1 - log_spectrogram(wav.cpu(), floor_db=floor_db).flip(0) / floor_db  # 0 at the floor, 1 at the peak
+    return coloured(1 - log_spectrogram(wav.cpu(), floor_db=floor_db).flip(0) / floor_db)
+
+
+def coloured(level: torch.Tensor) -> torch.Tensor:
+    """Levels [H, W], from 0 at the floor to 1 at the peak, as a picture [3, H, W] in [0, 1]."""
     position = level * (len(_COLOURS) - 1)
     below = position.floor().long().clamp(max=len(_COLOURS) - 2)
     part = (position - below)[..., None]

@@ -13,7 +13,7 @@ from evaluation.summary import table
 from running.record import read_record
 from utils.files import file_digest, write_text
 
-TOLD = (".md", ".svg", ".png", ".jsonl", ".flac", ".py", ".pyc")  # what tells of the files that are shipped
+TOLD = (".md", ".toml", ".svg", ".png", ".jsonl", ".flac", ".py", ".pyc")  # what tells of the files that are shipped
 
 
 def section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:

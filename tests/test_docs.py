@@ -36,6 +36,7 @@ NOT_RUN = {
     "python -m data.prepare.recordings": "needs packages; tests/data/prepare/test_recordings.py runs it without",
     **{start: "needs a network" for start in FETCHING},
     "torchrun": "tests/test_train.py trains under torchrun, benchmarks.two_nodes on two nodes",
+    "python serve.py": "tests/page starts it, and tries what it serves",
     "python -m benchmarks": "needs a GPU; tests/benchmarks runs them all at toy size",
 }
 

@@ -11,8 +11,8 @@ import pytest
 
 from tests.toy import ROOT
 
-FOLDERS = ("benchmarks", "data", "evaluation", "models", "modules", "pretrained", "running", "utils")
-PROGRAMS = ("train", "inference", "evaluate")
+FOLDERS = ("benchmarks", "data", "evaluation", "models", "modules", "page", "pretrained", "running", "utils")
+PROGRAMS = ("train", "inference", "evaluate", "serve")
 # Programs of a system, which lie with it: wiring only, which nothing imports.
 COMMANDS = {
     "models.speechtokenizer.teacher_features": {"models", "running", "utils"},
@@ -28,6 +28,7 @@ ALLOWED = {
     "running": {"data", "models.interfaces", "models.load", "utils"},
     "benchmarks": {"data", "evaluation", "models", "modules", "running", "utils"},
     "evaluation": {"data", "models.interfaces", "models.load", "modules", "running", "utils"},
+    "page": {"data", "models.interfaces", "models.load", "modules", "running", "utils"},
     "pretrained": {"data", "evaluation", "models", "modules", "running", "utils"},
 }
 

@@ -18,6 +18,8 @@ from utils.files import naming
 if TYPE_CHECKING:  # imports torch, which not every program needs
     from utils.task import Media
 
+_OURS = ("data", "models", "modules", "utils", "running", "evaluation", "page", "train", "inference", "evaluate")
+
 
 class _TqdmHandler(logging.Handler):
     """Prints above a progress bar instead of through it."""
@@ -36,7 +38,7 @@ def setup_console(*, main: bool = True, file: Path | None = None) -> None:
         handlers.append(logging.FileHandler(file, encoding="utf-8"))
         handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
-    for name in ("data", "models", "modules", "utils", "running", "evaluation", "train", "inference", "evaluate"):
+    for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO if main else logging.WARNING)
     logging.getLogger("utils.errors").setLevel(logging.DEBUG)  # tracebacks, which are for the file alone
 
