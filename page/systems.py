@@ -104,7 +104,8 @@ def read_system(path: str | os.PathLike) -> System:
     example = {role: str(path.parent / name) for role, name in content.pop("example", {}).items()}
     try:
         made = tuple(Way(**{**way, "overrides": tuple(way.get("overrides", ()))}) for way in ways)
-        system = System(**{"checkpoint": None, **content, "example": example, "ways": made})
+        overrides = tuple(content.pop("overrides", ()))
+        system = System(**{"checkpoint": None, **content, "example": example, "ways": made, "overrides": overrides})
     except TypeError as error:  # it names the key
         raise ValueError(f"{path}: {error}") from error
     if not 1 <= len(system.inputs) <= 2 or set(example) - set(system.inputs):
