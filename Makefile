@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST ?= --numprocesses=2
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: venv venv-eval demo toy codec voices units limuse gpu test test-fast lint
+.PHONY: venv venv-eval demo toy codec voices units limuse gpu test test-fast torture lint
 venv: .venv/done
 venv-eval: .venv/done-eval
 
@@ -23,6 +23,10 @@ test: venv-eval
 
 test-fast: venv-eval
 	$(BIN)/python -m pytest $(PYTEST) -m "not slow"
+
+# What the project promises, attacked: kills, full disks, hostile files. TORTURE="--short" for a few tries of each.
+torture: venv-eval
+	$(BIN)/python -m tests.torture $(TORTURE)
 
 lint: venv
 	$(BIN)/ruff check .
