@@ -86,6 +86,7 @@ def run(*command: object, said: Path, seconds: float = 300.0, before: str = "") 
 
 def _run(words: list[str], said: str, before: str, cwd: str) -> None:
     os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # as in a program of its own
     signal.signal(signal.SIGINT, signal.default_int_handler)
     file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(file, 1), os.dup2(file, 2)
