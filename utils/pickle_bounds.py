@@ -1,9 +1,9 @@
 """What a torch file would unfold to, found before torch builds any of it.
 
-``torch.load`` with ``weights_only=True`` runs no code, but it builds whatever it is told to: a file of 400 bytes can ask
-for gigabytes, name one dict twice in each of forty others, so that who walks through them never ends, or nest a key so
-deeply that hashing it overflows the stack and the process dies. Here the pickle's opcodes are followed with the depth
-and the number of values alone.
+``torch.load`` with ``weights_only=True`` runs no code, but it builds whatever it is told to: a file of 400 bytes can
+ask for gigabytes, name one dict twice in each of forty others, so that who walks through them never ends, or nest a key
+so deeply that hashing it overflows the stack and the process dies. Here the pickle's opcodes are followed with the
+depth and the number of values alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 DEEPEST = 100  # levels; checkpoints have some five
-MOST = 2_000_000  # values that a file may unfold to, and opcodes that it may have
+MOST = 500_000  # values that a file may unfold to, and opcodes that it may have
 _SCALARS = set(
     """NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING
     SHORT_BINSTRING UNICODE BINUNICODE BINUNICODE8 SHORT_BINUNICODE BINBYTES BINBYTES8 SHORT_BINBYTES GLOBAL""".split()

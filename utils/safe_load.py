@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from utils.files import require_file
 from utils.pickle_bounds import Unbounded, require_bounded
 
 _lock = threading.Lock()
@@ -72,9 +73,8 @@ def load_torch(path: str | os.PathLike, *, stand_ins: Sequence[str] = (), mmap: 
         ValueError: the file is broken, or is no torch file.
     """
     path = os.fspath(path)
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"no such file: {path}")
-    with open(path, "rb") as file:  # a folder, or a file one may not read, is an OSError that says so
+    require_file(path)
+    with open(path, "rb") as file:  # a file one may not read is an OSError that says so
         head = file.read(16)
     if head and not head.strip(b"\0"):  # torch takes zeros for a .tar archive
         raise ValueError(_broken(path, head, "zeros"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 MODULES = (
-    "killed",
+    "hostile", "killed", "asked", "ranks", "numbers",
 )  # fmt: skip
 ATTACKS: list[Attack] = []
 

@@ -1,4 +1,4 @@
-"""What the process imports that programs are forked from. Nothing is computed: threads would not live through a fork."""
+"""What the process imports that programs are forked from. Nothing is computed: no thread lives through a fork."""
 
 import os
 

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.processes import descendants, is_alive
@@ -82,6 +83,13 @@ def run(*command: object, said: Path, seconds: float = 300.0, before: str = "") 
     status = program.wait(seconds)
     assert status == 0, f"exit status {status}: {program.text()[-3000:]}"
     return program
+
+
+def forked(function: Callable[..., None], *arguments: object) -> multiprocessing.Process:
+    """A process, already started, that calls a function of a module with plain arguments."""
+    process = _context().Process(target=function, args=arguments)
+    process.start()
+    return process
 
 
 def _run(words: list[str], said: str, before: str, cwd: str) -> None:
