@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 import torch
 
@@ -82,9 +83,14 @@ def slow_steps() -> None:
 
 
 def hanging_loader() -> None:
-    """In the second process the loader gives nothing more from some step on, as a dead network disk does."""
+    """In the second process the loader gives nothing more from some step on, as a dead network disk does.
+
+    Processes wait for each other ten seconds, and not half an hour.
+    """
     from data import loading
     from utils import distributed
+
+    distributed.TIMEOUT = timedelta(seconds=10)
 
     epoch = loading.TrainBatches.epoch
 

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.processes import descendants, is_alive
@@ -36,13 +36,23 @@ class Program:
         said: file of what it prints.
         before: dotted name of a function that is called in the new process before the program.
         cwd: the folder that it runs in.
+        environment: what is more in its environment.
     """
 
-    def __init__(self, *command: object, said: Path, before: str = "", cwd: Path = ROOT):
+    def __init__(
+        self,
+        *command: object,
+        said: Path,
+        before: str = "",
+        cwd: Path = ROOT,
+        environment: Mapping[str, str] | None = None,
+    ):
         self.said = said
         said.parent.mkdir(parents=True, exist_ok=True)
         words = [str(part) for part in command]
-        self._process = _context().Process(target=_run, args=(words, str(said), before, str(cwd)))
+        self._process = _context().Process(
+            target=_run, args=(words, str(said), before, str(cwd), dict(environment or {}))
+        )
         self._process.start()
         self.pid = self._process.pid
 
@@ -92,7 +102,7 @@ def forked(function: Callable[..., None], *arguments: object) -> multiprocessing
     return process
 
 
-def _run(words: list[str], said: str, before: str, cwd: str) -> None:
+def _run(words: list[str], said: str, before: str, cwd: str, environment: dict[str, str]) -> None:
     os.setsid()
     multiprocessing.set_start_method("fork", force=True)  # as in a program of its own
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -100,6 +110,7 @@ def _run(words: list[str], said: str, before: str, cwd: str) -> None:
     os.dup2(file, 1), os.dup2(file, 2)
     sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
     os.chdir(cwd)
+    os.environ.update(environment)
     if before:
         module, _, name = before.rpartition(".")
         getattr(importlib.import_module(module), name)()

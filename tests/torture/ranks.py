@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -50,5 +51,33 @@ def kill_rank(place: Place, number: int) -> None:
     assert status == 137, f"exit status {status}: {program.text()[-2000:]}"
     gone(children, 15)
     saved(folder)
-    left = {path for path in Path("/dev/shm").iterdir() if path.owner() == "root"} - before
+    # Semaphores have names until the process ends that keeps account of them, which here is the attack's own.
+    left = {path for path in Path("/dev/shm").iterdir() if not path.name.startswith("sem.")} - before
     assert not left, f"shared memory stays: {left}"
+
+
+@attack("a process of a training that hangs in its loader", promise="a process is lost")
+def hang_rank(place: Place, number: int) -> None:
+    """The other one leaves when the time is over that is waited for it, and says why."""
+    folder = place.fresh("run")
+    command = TRAININGS["DP-SLM"].command(place, folder, gpus="[cpu, cpu]")
+    command = ["--log_path" if part == "--log" else part for part in command]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    programs = []
+    for rank in range(2):
+        where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        said, environment = folder / f"said{rank}.txt", {key: str(value) for key, value in where.items()}
+        before = "tests.torture.faults.hanging_loader"
+        programs.append(Program(*command, said=said, before=before, environment=environment))
+    since = time.monotonic()
+    try:
+        status = programs[0].wait(120)
+    finally:
+        programs[1].send(signal.SIGKILL)
+        programs[1].wait()
+    place.count("most seconds", time.monotonic() - since)
+    text = programs[0].text()
+    assert status == 2 and "Traceback" not in text, f"exit status {status}: {text[-3000:]}"
+    assert "which hangs: in its loader" in " ".join(text.split()), text[-1000:]
