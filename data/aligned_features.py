@@ -19,6 +19,7 @@ from data.scp import output_path
 from data.utterances import place, read_utterances
 from modules.frames import FrameGrid
 from utils.errors import describe, first_few
+from utils.files import require_file
 
 RECORD = "features.json"  # of a folder of features: what they are
 GRID = FrameGrid()  # of the features in lists of the public form
@@ -199,6 +200,7 @@ def _open(file: Path) -> np.ndarray:
         FileNotFoundError: there is no such file.
         ValueError: it holds something else.
     """
+    require_file(file)
     try:
         stored = np.load(file, mmap_mode="r", allow_pickle=False)
     except OSError:

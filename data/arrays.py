@@ -74,7 +74,8 @@ def _header(text: bytes) -> tuple[tuple[int, ...], np.dtype] | None:
         return None
     is_plain = 0 < len(shape) <= 8 and all(type(size) is int and size >= 0 for size in shape) and dtype.kind in "iuf"
     is_plain = is_plain and not (by_columns and len(shape) > 1)
-    return (shape, dtype) if is_plain and dtype.itemsize * math.prod(shape) <= _SMALL else None
+    is_plain = is_plain and dtype.itemsize * math.prod(size or 1 for size in shape) <= _SMALL
+    return (shape, dtype) if is_plain else None
 
 
 def _open(path: str | os.PathLike) -> np.ndarray:

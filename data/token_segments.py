@@ -16,6 +16,7 @@ from data import audio
 from data.scp import output_paths
 from data.utterances import place, read_utterances
 from utils.errors import describe, first_few
+from utils.files import require_file
 
 MANIFEST = "tokens.json"
 log = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ class TokenSegments(Dataset):
 
     def _open(self, file: Path) -> np.ndarray:
         """The tokens of a file [N, K], not yet read: only what is used of them will be."""
+        require_file(file)
         try:
             stored = np.load(file, mmap_mode="r", allow_pickle=False)
         except OSError:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 MODULES = (
-    "hostile", "killed", "asked", "ranks", "numbers",
+    "hostile", "killed", "asked", "ranks", "numbers", "disks",
 )  # fmt: skip
 ATTACKS: list[Attack] = []
 

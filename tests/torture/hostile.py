@@ -33,7 +33,7 @@ READERS: dict[str, tuple[list[str], Callable[[Path, Path], dict[str, Path]]]] = 
     ),
     "JSON": (
         [
-            "data.speakers.read_speakers", "data.scp.read_list", "running.record.read_record",
+            "data.speakers.read_speakers", "running.record.read_record",
             "models.speechtokenizer.architecture.read_config",
         ],
         lambda at, mark: samples.files(at, samples.JSON, ".json", mark),
