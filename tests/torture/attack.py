@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 MODULES = (
-    "hostile", "killed", "asked", "ranks", "numbers", "disks",
+    "hostile", "killed", "asked", "ranks", "numbers", "disks", "sounds", "lists", "load",
 )  # fmt: skip
 ATTACKS: list[Attack] = []
 
