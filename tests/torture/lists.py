@@ -9,8 +9,8 @@ from tests.torture.attack import Place, attack
 from tests.torture.programs import Program
 
 OUTSIDE = ("../out", "/tmp/torture-out", "a/../../out", "..", "a/..", "x/../../../../tmp/torture-out")
-STRANGE = ("caf\u00e9.wav", "\u8a9e/a.wav", "a.b.c.wav", "UPPER.WAV", "with%20percent.wav", "-rf.wav", "$(touch x).wav")
-ON_LISTS = [name for name, job in work.JOBS.items() if job.flag != "-scp"]
+STRANGE = ("caf\u00e9.wav", "\u8a9e/a.wav", "a.b.c.wav", "UPPER.WAV", "with%20percent.wav", "-rf.wav", "$(touch).wav")
+ON_LISTS = [name for name, job in work.JOBS.items() if job.flag not in ("-scp", "--score")]  # scores have no names
 
 
 def renamed(place: Place, job: str, names: list[str], *, end: str = "\n", begin: str = "") -> str:

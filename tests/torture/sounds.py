@@ -25,7 +25,10 @@ def bad_sounds(folder: Path) -> dict[str, Path]:
     # A size too large for what follows, as a stream's recorder writes it, and blocks that nobody needs, are read.
     made = {name: path for name, path in made.items() if name not in ("a length of 4 GB", "blocks of nothing")}
     tone = 0.3 * np.sin(np.arange(8000) / 5)
-    for name, wav in {"NaN": np.where(np.arange(8000) == 4000, np.nan, tone), "infinity": tone / 0.0}.items():
+    for name, wav in {
+        "NaN": np.where(np.arange(8000) == 4000, np.nan, tone),
+        "infinity": np.full(8000, np.inf),
+    }.items():
         sf.write(folder / f"{name}.wav", wav, 16000, subtype="FLOAT")
         made[name] = folder / f"{name}.wav"
     (folder / "a folder.wav").mkdir()
@@ -39,12 +42,13 @@ def spoilt_lists(place: Place, name: str, folder: Path, bad: dict[str, Path]) ->
     where = work.JOBS[name].lists(place)
     lists = [where] if where.is_file() else sorted(where.glob("*.scp"))
     spoilt = ROLES.get(name)
+    first = lists[0] if where.is_file() else where / "mix_clean.scp"
+    keys = [line.split(maxsplit=1)[0] for line in first.read_text().splitlines()][:GOOD]
     for path in lists:
         lines = [line.split(maxsplit=1) for line in path.read_text().splitlines()]
         there = {key: str((path.parent / file).resolve()) for key, file in lines}
-        keys = list(there)[:GOOD]
-        text = "".join(f"{key} {there[key]}\n" for key in keys)
-        for number, file in enumerate(bad.values()):
+        text = "".join(f"{key} {there[key]}\n" for key in keys if key in there)
+        for number, file in enumerate(bad.values() if there.keys() >= set(keys) else ()):
             taken = file if spoilt in (None, path.stem) else there[keys[number % GOOD]]
             text += f"bad{number}.wav {taken}\n"
         (folder / path.name).write_text(text)
@@ -64,7 +68,7 @@ def bad_in_list(place: Place, number: int, name: str) -> None:
     program = Program(*command, said=folder / "said.txt")
     status, text = program.wait(), program.text()
     assert status == 1 and "Traceback" not in text, f"exit status {status}: {text[-3000:]}"
-    told = (folder / "out/summary.md").read_text() if name == "evaluation" else text
+    told = (folder / "out/summary.json").read_text() if name == "evaluation" else text
     unnamed = [why for at, why in enumerate(bad) if f"bad{at}.wav" not in told]
     assert not unnamed, f"not named: {unnamed}"
     place.count("bad files", len(bad))

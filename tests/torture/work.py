@@ -96,7 +96,7 @@ def _codec() -> list[object]:
 
 
 def _resynthesis() -> list[object]:
-    keys = resynthesis.overrides("quantised", **resynthesis.encoder())
+    keys = resynthesis.overrides("quantised", f0_source="utterance", **resynthesis.encoder())
     flags = [part for key in keys for part in ("--override", key)]
     return ["-config", resynthesis.RECIPE, "-ckpt", resynthesis.REFERENCE / "quantised", "--speaker", "p1", *flags]
 
