@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST ?= --numprocesses=2
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: venv venv-eval venv-page page natural demo toy codec voices units limuse gpu test test-fast lint
+.PHONY: venv venv-eval venv-page page natural demo people toy codec voices units limuse gpu test test-fast torture lint
 venv: .venv/done
 venv-eval: .venv/done-eval
 venv-page: .venv/done-page
@@ -46,6 +46,10 @@ test: venv-eval venv-page
 
 test-fast: venv-eval venv-page
 	$(BIN)/python -m pytest $(PYTEST) -m "not slow"
+
+# What the project promises, attacked: kills, full disks, hostile files. TORTURE="--short" for a few tries of each.
+torture: venv-eval
+	$(BIN)/python -m tests.torture $(TORTURE)
 
 lint: venv
 	$(BIN)/ruff check .

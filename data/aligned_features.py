@@ -19,6 +19,7 @@ from data.scp import output_path
 from data.utterances import place, read_utterances
 from modules.frames import FrameGrid
 from utils.errors import describe, first_few
+from utils.files import require_file
 
 RECORD = "features.json"  # of a folder of features: what they are
 GRID = FrameGrid()  # of the features in lists of the public form
@@ -199,9 +200,12 @@ def _open(file: Path) -> np.ndarray:
         FileNotFoundError: there is no such file.
         ValueError: it holds something else.
     """
+    require_file(file)
     try:
         stored = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a broken file raises almost anything
         raise ValueError(f"{file} cannot be read as features ({describe(error)})") from error
     if stored.ndim == 3 and len(stored) == 1:
         stored = stored[0]
@@ -228,7 +232,7 @@ def read_record(features: str | os.PathLike | None) -> dict[str, Any] | None:
         raise FileNotFoundError(f"{folder} has no {RECORD}, which says what its features are; {how}")
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} does not say what the features are ({describe(error)}); {how}") from error
 
 

@@ -24,6 +24,8 @@ def read(path: str | os.PathLike) -> np.ndarray:
         FileNotFoundError: there is no such file.
         ValueError: it is no .npy file, is cut off, holds objects, has no axis, or values that are not finite.
     """
+    if not os.path.isfile(path):  # to open a pipe would wait for who writes to it
+        raise FileNotFoundError(f"no such array file: {path}")
     array = _small(path)
     if array is None:
         array = np.array(_open(path))
@@ -70,8 +72,10 @@ def _header(text: bytes) -> tuple[tuple[int, ...], np.dtype] | None:
         shape, by_columns, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(text))
     except ValueError:
         return None
-    is_plain = bool(shape) and min(shape) >= 0 and dtype.kind in "iuf" and not (by_columns and len(shape) > 1)
-    return (shape, dtype) if is_plain and dtype.itemsize * math.prod(shape) <= _SMALL else None
+    is_plain = 0 < len(shape) <= 8 and all(type(size) is int and size >= 0 for size in shape) and dtype.kind in "iuf"
+    is_plain = is_plain and not (by_columns and len(shape) > 1)
+    is_plain = is_plain and dtype.itemsize * math.prod(size or 1 for size in shape) <= _SMALL
+    return (shape, dtype) if is_plain else None
 
 
 def _open(path: str | os.PathLike) -> np.ndarray:

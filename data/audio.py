@@ -252,9 +252,11 @@ def _decode(file: OneSegment, path, start: int, length: int | None) -> np.ndarra
     try:
         file.go_to(start)
         wav = file.read(wanted, dtype="float32")
-    except sf.SoundFileError as error:
+    except (sf.SoundFileError, MemoryError) as error:  # memory is asked for as the header says
         if (held := decodable(path)) < file.samples:
             raise incomplete(path, file.samples, held) from error
+        if isinstance(error, MemoryError):
+            raise
         raise ValueError(f"cannot decode {path}: {error}") from error
     if len(wav) < wanted:
         raise incomplete(path, file.samples, decodable(path))

@@ -95,8 +95,8 @@ class TrainBatches:
     def _replacing(self, keys: Sequence[list], *, allowed: int) -> Iterator[Any]:
         """The batches, while no more than ``allowed`` of their items had to be replaced."""
         replaced = 0
-        loader = _loader(self.dataset, keys, self.num_workers, tries=TRIES if allowed else 0)
-        for number, (batch, problems) in enumerate(loader, start=1):
+        batches = _batches(self.dataset, keys, self.num_workers, tries=TRIES if allowed else 0)
+        for number, (batch, problems) in enumerate(batches, start=1):
             for problem in problems:
                 if problem not in self._named and batch is not None:
                     self._named.add(problem)
@@ -134,7 +134,7 @@ class EvalBatches:
         mine = range(rank, len(self.dataset), world_size)
         size = max(1, self.batch_size // world_size)
         keys = [list(mine[start : start + size]) for start in range(0, len(mine), size)][:limit]
-        for batch, problems in _loader(self.dataset, keys, self.num_workers):
+        for batch, problems in _batches(self.dataset, keys, self.num_workers):
             if problems:
                 raise ValueError(problems[0])
             yield batch
@@ -209,6 +209,33 @@ def _loader(dataset: Dataset, keys: Sequence[list], num_workers: int, *, tries: 
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=functools.partial(_obey_the_parent, _ending()),
     )
+
+
+def _batches(dataset: Dataset, keys: Sequence[list], num_workers: int, *, tries: int = 0) -> Iterator[Any]:
+    """The batches under these keys, and what was wrong with items.
+
+    A loader that is killed is told here, where the next batch is waited for. By itself, torch raises its error out of a
+    signal handler, in the middle of whatever is done then: of an optimizer's step too.
+
+    Raises:
+        ChildProcessError: a loader was killed, or has died.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = iter(_loader(dataset, keys, num_workers, tries=tries))
+    if signal.getsignal(signal.SIGCHLD) is not before:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise ChildProcessError(
+                f"a loader process was killed, perhaps for its memory, of which fewer num_workers take less ({error})"
+            ) from error
+        yield batch
 
 
 @functools.cache

@@ -71,12 +71,13 @@ def write_speakers(path: str | os.PathLike, speakers: Mapping[str, Sequence[str 
 
 def _load(path: Path) -> object:
     if path.suffix == ".json":
+        text = read_text(path, "speaker index")
         try:
-            return json.loads(read_text(path, "speaker index"), object_pairs_hook=_without_repeats)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{path} is not valid JSON: {error}") from error
+            return json.loads(text, object_pairs_hook=_without_repeats)
         except _Repeated as error:
             raise ValueError(f"{path} names {error} more than once") from error
+        except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
+            raise ValueError(f"{path} is not valid JSON: {error}") from error
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, not a speaker index")
     if not path.is_file():

@@ -123,7 +123,7 @@ def provenance(folder: str | os.PathLike) -> dict[str, Any]:
         return {}
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(record, dict):
         raise ValueError(f"{path} must hold an object, got {type(record).__name__}")

@@ -16,6 +16,7 @@ from data import audio
 from data.scp import output_paths
 from data.utterances import place, read_utterances
 from utils.errors import describe, first_few
+from utils.files import require_file
 
 MANIFEST = "tokens.json"
 log = logging.getLogger(__name__)
@@ -123,9 +124,12 @@ class TokenSegments(Dataset):
 
     def _open(self, file: Path) -> np.ndarray:
         """The tokens of a file [N, K], not yet read: only what is used of them will be."""
+        require_file(file)
         try:
             stored = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # a broken file raises almost anything
             raise ValueError(f"{file} cannot be read as tokens ({describe(error)}): make it again") from error
         if stored.ndim != 2 or stored.shape[1] != self.num_codebooks or stored.dtype.kind not in "iu":
             raise ValueError(
@@ -140,7 +144,7 @@ def _require_manifest(path: Path, expected: dict[str, object], how: str) -> None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         differing = {name: found.get(name) for name in expected if found.get(name) != expected[name]}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} does not say what the tokens are ({describe(error)}); {how}") from error
     if differing:
         facts = "; ".join(f"{name} {there} there, {expected[name]} in the recipe" for name, there in differing.items())

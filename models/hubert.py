@@ -101,7 +101,7 @@ def load_encoder(source: str | os.PathLike, *, layers: Sequence[int], normalize:
         raise FileNotFoundError(f"no such folder with a config.json: {source}")
     try:
         kind = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     made = {"wavlm": WavLM, "hubert": HuBERT}.get(kind)
     if made is None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from running.shard import WHOLE, Shard
-from utils.files import write_json
+from utils.files import require_file, write_json
 
 if TYPE_CHECKING:  # imports torch, which evaluation can be without
     from running.jobs import Job
@@ -242,6 +242,7 @@ def read_record(path: str | os.PathLike) -> dict[str, Any]:
     """Raises:
     ValueError: the file is not a JSON object.
     """
+    require_file(path, "record")
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import soundfile as sf
@@ -70,3 +71,20 @@ class SpectrumOfVoice:
         """[B, T] -> [B, 4]."""
         spectrum = torch.stft(wav, 64, window=torch.hann_window(64), return_complex=True).abs().mean(dim=2)
         return (spectrum[:, :32].unflatten(1, (4, 8)).mean(dim=2) + 1e-5).log()
+
+
+def write_voices(folder: Path) -> None:
+    """Harmonic tones of two talkers, whose formants are the units."""
+    rng, lines = np.random.default_rng(1), []
+    for number in range(6):
+        who, pitch = (("low", 120.0), ("high", 220.0))[number % 2]
+        found = np.repeat(rng.integers(0, 8, 6), 6)
+        t = np.arange(len(found) * 320) / 16000
+        phase = np.cumsum(pitch * (1 + 0.1 * np.sin(5 * t))) * 2 * np.pi / 16000
+        x = sum(
+            np.exp(-(((k * pitch - 400 * np.repeat(found, 320)) / 300) ** 2)) * np.sin(k * phase) for k in range(1, 20)
+        )
+        sf.write(folder / f"{who}_{number}.wav", 0.3 * x / np.abs(x).max() + 1e-4 * rng.standard_normal(len(t)), 16000)
+        lines.append(str({"audio": f"{who}_{number}.wav", "hubert": " ".join(map(str, found))}))
+    (folder / "train.txt").write_text("\n".join(lines[:4]))
+    (folder / "valid.txt").write_text("\n".join(lines[4:]))

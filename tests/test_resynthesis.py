@@ -9,7 +9,7 @@ import pytest
 import soundfile as sf
 import torch
 
-from tests.resynthesis import F0_RECIPE, RECIPE, REFERENCE, UTTERANCE, encoder, overrides, units, wav
+from tests.resynthesis import F0_RECIPE, RECIPE, REFERENCE, UTTERANCE, encoder, overrides, units, wav, write_voices
 from tests.toy import call
 
 WHERE = ("-gpus", "cpu", "-proc", "1")
@@ -104,21 +104,8 @@ def test_mistakes_are_one_line_before_anything_is_written(tmp_path, scp, more, k
 
 @pytest.fixture(scope="module")
 def voices(tmp_path_factory):
-    """Harmonic tones of two talkers, whose formants are the units."""
-    folder, rng = tmp_path_factory.mktemp("voices"), np.random.default_rng(1)
-    lines = []
-    for number in range(6):
-        who, pitch = (("low", 120.0), ("high", 220.0))[number % 2]
-        found = np.repeat(rng.integers(0, 8, 6), 6)
-        t = np.arange(len(found) * 320) / 16000
-        phase = np.cumsum(pitch * (1 + 0.1 * np.sin(5 * t))) * 2 * np.pi / 16000
-        x = sum(
-            np.exp(-(((k * pitch - 400 * np.repeat(found, 320)) / 300) ** 2)) * np.sin(k * phase) for k in range(1, 20)
-        )
-        sf.write(folder / f"{who}_{number}.wav", 0.3 * x / np.abs(x).max() + 1e-4 * rng.standard_normal(len(t)), 16000)
-        lines.append(str({"audio": f"{who}_{number}.wav", "hubert": " ".join(map(str, found))}))
-    (folder / "train.txt").write_text("\n".join(lines[:4]))
-    (folder / "valid.txt").write_text("\n".join(lines[4:]))
+    folder = tmp_path_factory.mktemp("voices")
+    write_voices(folder)
     return folder
 
 

@@ -69,11 +69,23 @@ def sum_all_over_processes(tensors: Sequence[torch.Tensor]) -> None:
 
 
 def any_over_processes(*flags: bool) -> tuple[bool, ...]:
-    """Of each flag whether it is set in any process. The hosts talk; no device is waited for."""
+    """Of each flag whether it is set in any process. The hosts talk; no device is waited for.
+
+    Raises:
+        TimeoutError: a process does not answer within ``TIMEOUT``.
+    """
     if world_size() == 1:
         return flags
     values = torch.tensor(flags, dtype=torch.uint8)
-    dist.all_reduce(values, dist.ReduceOp.MAX, group=_control)
+    try:
+        dist.all_reduce(values, dist.ReduceOp.MAX, group=_control)
+    except RuntimeError as error:
+        if "imed out" not in str(error):
+            raise
+        raise TimeoutError(
+            f"process {rank()} has waited {TIMEOUT.total_seconds() / 60:g} minutes for another one, which hangs: in "
+            "its loader, perhaps, or at a disk that does not answer. The same command goes on from the last checkpoint"
+        ) from error
     return tuple(map(bool, values.tolist()))
 
 

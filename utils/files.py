@@ -10,9 +10,12 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -20,6 +23,7 @@ from utils.errors import describe
 
 # Seconds that a temporary file without an owner must have lain untouched, before it counts as left by a killed run.
 STALE = 600.0
+_UNFOLDED = 1 << 26  # bytes that any packed file of arrays may unfold to
 _TEMPORARY = re.compile(r"\.partial-[0-9a-f]{16}(\..*)?")
 _swept: set[tuple[int, int]] = set()  # folders (device, inode) in which this process has looked for such files
 
@@ -73,6 +77,24 @@ def require_writable_folder(path: str | os.PathLike) -> None:
         raise ValueError(f"nothing can be written to {path}: {place} is read-only; name another folder")
 
 
+def require_file(path: str | os.PathLike, what: str = "file") -> None:
+    """Refuse what is there and is no file on a disk: to open a pipe waits for who writes to it, perhaps for ever, and a
+    device never ends.
+
+    Raises:
+        FileNotFoundError: it is not there, or is such a thing.
+        IsADirectoryError: it is a folder.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise FileNotFoundError(f"no such {what}: {os.fspath(path)}") from error
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"{os.fspath(path)} is a folder, not a {what}")
+    if not stat.S_ISREG(mode):
+        raise FileNotFoundError(f"{os.fspath(path)} is no {what} on a disk, and is not read")
+
+
 def file_digest(path: str | os.PathLike) -> str:
     """SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
@@ -105,14 +127,26 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is broken, or holds objects.
+        ValueError: it is broken, holds objects, or unfolds to far more than its size.
     """
+    require_file(path)
     with open(path, "rb") as file:  # opened here: of a broken zip, np.load leaves its own file open
         try:
+            _require_bounded_zip(file)
             with np.load(file, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
         except Exception as error:  # a broken file raises almost anything: BadZipFile, zlib.error, EOFError ...
             raise ValueError(f"{path} cannot be read as arrays ({describe(error)})") from error
+
+
+def _require_bounded_zip(file: BinaryIO) -> None:
+    """Raises a ValueError if the parts unfold to more than numbers are ever packed to, a hundredth, and 64 MiB."""
+    with zipfile.ZipFile(file) as archive:
+        unfolded = sum(part.file_size for part in archive.infolist())
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if unfolded > max(100 * size, _UNFOLDED):
+        raise ValueError(f"its {size} bytes would unfold to {unfolded}")
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:

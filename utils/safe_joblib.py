@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from utils.files import require_file
 from utils.safe_load import Inert, UnsafeFile
 
 # The names found in k-means files of scikit-learn 0.18 to 1.9, written by joblib or pickle, protocols 0 to 5.
@@ -85,8 +86,7 @@ def load_joblib(path: str | os.PathLike, *, what: str = "joblib file") -> Any:
         ValueError: the file is broken, or is no joblib file.
     """
     path = os.fspath(path)
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"no such file: {path}")
+    require_file(path)
     with open(path, "rb") as file:
         head = file.read(16)
         for magic, kind in _COMPRESSED.items():

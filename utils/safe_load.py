@@ -10,12 +10,16 @@ import pickle
 import re
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
+from utils.files import require_file
+from utils.pickle_bounds import Unbounded, require_bounded
+
 _lock = threading.Lock()
+_REPEATED = 1 << 20  # values that a tensor may have by repeating fewer: a mask, say
 _WAY_OUT = (
     "Nothing in it was run. Ask whoever made it for a file of tensors and plain values, or, if you trust where it "
     "comes from, open it where its code is at hand and torch.save only its state_dict"
@@ -69,22 +73,27 @@ def load_torch(path: str | os.PathLike, *, stand_ins: Sequence[str] = (), mmap: 
         ValueError: the file is broken, or is no torch file.
     """
     path = os.fspath(path)
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"no such file: {path}")
-    with open(path, "rb") as file:  # a folder, or a file one may not read, is an OSError that says so
+    require_file(path)
+    with open(path, "rb") as file:  # a file one may not read is an OSError that says so
         head = file.read(16)
     if head and not head.strip(b"\0"):  # torch takes zeros for a .tar archive
         raise ValueError(_broken(path, head, "zeros"))
+    try:
+        require_bounded(path)
+    except Unbounded as reason:
+        raise UnsafeFile(f"{path} is not read: {reason}. {_WAY_OUT}") from None
+    except ValueError as error:
+        raise ValueError(_broken(path, head, str(error))) from error
     mmap = mmap and head.startswith(b"PK\x03\x04")
     classes = [(type("StandIn", (Inert,), {"name": name}), name) for name in stand_ins]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if not classes:
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+                return _with_its_values(torch.load(path, map_location="cpu", weights_only=True, mmap=mmap), path)
             # torch keeps the admitted names in one set for the whole process, so one thread at a time
             with _lock, torch.serialization.safe_globals(classes):
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+                return _with_its_values(torch.load(path, map_location="cpu", weights_only=True, mmap=mmap), path)
     except pickle.UnpicklingError as error:
         said = _what_torch_says(error)
         if not _FORBIDDEN.search(said):
@@ -92,12 +101,41 @@ def load_torch(path: str | os.PathLike, *, stand_ins: Sequence[str] = (), mmap: 
         asked = re.search(r"GLOBAL (.+?) (was not an allowed|whose module)", said)
         wants = f"asks for {asked[1]}, which" if asked else f"asks for something ({said}) that"
         raise UnsafeFile(f"{path} {wants} could run code. {_WAY_OUT}") from None
+    except UnsafeFile:
+        raise
     except Exception as error:
         said = _what_torch_says(error)
         if "Cannot use ``weights_only=True``" in said:
             kind = "a TorchScript archive" if "TorchScript" in said else "a .tar archive"
             raise UnsafeFile(f"{path} is {kind}, which cannot be read without running code. {_WAY_OUT}") from None
         raise ValueError(_broken(path, head, said)) from error
+
+
+def _with_its_values(content: Any, path: str) -> Any:
+    """What was read, if each of its tensors has its values in the file.
+
+    Raises:
+        UnsafeFile: one has more values than the file has for it, as a view can say of itself, and who copies it, or
+            only looks whether it is finite, takes the memory and the time of all.
+    """
+    todo = [content]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, torch.Tensor):
+            if value.layout == torch.strided and not value.is_meta and value.numel() > _REPEATED:
+                held = value.untyped_storage().nbytes() // value.element_size()
+                if value.numel() > held:
+                    raise UnsafeFile(
+                        f"{path} is not read: a tensor of {list(value.shape)} repeats the {held} values that it has. "
+                        f"{_WAY_OUT}"
+                    )
+        elif isinstance(value, Mapping):
+            todo += value.values()
+        elif isinstance(value, list | tuple):
+            todo += value
+        elif isinstance(value, Inert):
+            todo += [value.arguments, value.attributes]
+    return content
 
 
 def _what_torch_says(error: Exception) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from utils.files import require_file
 from utils.safe_load import Inert, UnsafeFile
 
-_MAX_BYTES = 1_000_000
+_MAX_BYTES = 100_000  # settings have a few thousand; a hundred times that takes the parser a minute
 _MAX_VALUES = 10_000  # a reference repeats what it refers to, so a short file can unfold to a long one
 _STANDARD = "tag:yaml.org,2002:"
 
@@ -37,8 +38,7 @@ def load_yaml(path: str | os.PathLike, *, packages: Sequence[str] = ()) -> dict[
         ValueError: this is not YAML, not a mapping, or it refers to itself.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
+    require_file(path)
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"{path} is too large for settings: {path.stat().st_size} bytes")
     try:

@@ -12,10 +12,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from utils.errors import first_few
-from utils.files import readable, unwritten, whole_file
+from utils.files import readable, require_file, unwritten, whole_file
+
+_LONGEST_HEADER = 2_000_000  # bytes: of 15,000 tensors and more; the library takes minutes for some millions
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is broken, or its header is longer than that of any model.
+    """
+    _require_usual(path)
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -23,12 +32,21 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_metadata(path: Path) -> dict[str, str]:
-    """The texts that a safetensors file keeps beside its tensors."""
+    """The texts that a safetensors file keeps beside its tensors; raises as ``load_safetensors``."""
+    _require_usual(path)
     try:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path} cannot be read as safetensors ({error}). Is it complete?") from error
+
+
+def _require_usual(path: Path) -> None:
+    require_file(path)
+    with open(path, "rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > _LONGEST_HEADER:
+        raise ValueError(f"{path} cannot be read as safetensors (a header of {header} bytes). Is it complete?")
 
 
 def write_safetensors(

@@ -144,9 +144,13 @@ class Trainer:
             run.begin(init)
             run.log = RunLog(log_path, first_step=run.progress.step) if distributed.is_main() else NoLog()
             try:
-                return run.to_the_end()
-            finally:
-                run.log.close()
+                done = run.to_the_end()
+            except BaseException:
+                with contextlib.suppress(OSError):  # of which the log is full that is told already
+                    run.log.close()
+                raise
+            run.log.close()
+            return done
 
 
 @contextlib.contextmanager
@@ -181,6 +185,7 @@ class _Run:
         self.stop: StopRequest = stop or StopRequest()
         self.log: RunLog | NoLog = NoLog()
         self.told: set[str] = set()  # warnings of the task
+        self.unlogged: OSError | None = None  # why the log cannot be written, until all processes hear of it
         # Refuse now what would only fail in the first step.
         train_data.micro_batch_size(world_size=distributed.world_size(), accumulate=settings.accumulate)
         self.descent = Descent(
@@ -243,6 +248,8 @@ class _Run:
         settings, progress = self.settings, self.progress
         if progress.epoch < settings.epochs:
             log.info("stopped early: no better %s in %d epochs", settings.best_metric, progress.since_best)
+        if self.unlogged:
+            raise self.unlogged
         best = (settings.best_metric, progress.best, self.ckpt_path / "best.pth")
         log.info("all %d epochs are done; the best %s, %.4g, is in %s", progress.epoch, *best)
         return True
@@ -295,7 +302,7 @@ class _Run:
                     values["items_per_second"] = items * distributed.world_size() / (now - since)
                     values |= {f"lr_{name}": o.param_groups[0]["lr"] for name, o in self.descent.optimizers.items()}
                     values["skipped"] = progress.skipped
-                    self.log.metrics("train", values, step=progress.step, epoch=progress.epoch + 1)
+                    self.write_log("train", values)
                     bar.set_postfix({k: f"{v:.4g}" for k, v in values.items() if k in ("loss", settings.best_metric)})
                     items, since = 0, now
                 if settings.save_interval and progress.step % settings.save_interval == 0:
@@ -309,7 +316,7 @@ class _Run:
                 micro_batches.append(next(batches))
         except USER_ERRORS as problem:
             error = problem
-        self.agree(error)
+        self.agree(error or self.unlogged)
         step = self.progress.step
         seed_everything(self.settings.seed, step, distributed.rank())
         self.state.apply_rates()
@@ -350,6 +357,21 @@ class _Run:
         if stopped:
             raise _Stopped
 
+    def write_log(self, kind: str, values: Mapping[str, float]) -> None:
+        """A line in the log; if it cannot be written, the training ends before the next step, and is saved."""
+        try:
+            self.log.metrics(kind, values, step=self.progress.step, epoch=self.progress.epoch + 1)
+        except OSError as error:
+            self.unlogged = self.unlogged or error
+
+    def write_media(self, batch: Batch) -> None:
+        """The same for what is heard and seen of a batch."""
+        media = self.task.media(batch)
+        try:
+            self.log.media(media, step=self.progress.step)
+        except OSError as error:
+            self.unlogged = self.unlogged or error
+
     def count_skipped(self) -> None:
         """Read from the device how many steps were skipped; all processes find the same."""
         found = self.descent.skipped.pop()
@@ -387,7 +409,7 @@ class _Run:
                         sums[name] = sums.get(name, 0) + total.double()
                         counts[name] += count
                     if number == 0 and distributed.is_main():
-                        self.log.media(self.task.media(batch), step=self.progress.step)
+                        self.write_media(batch)
         except USER_ERRORS as problem:
             error = problem
         except torch.OutOfMemoryError as problem:
@@ -400,7 +422,7 @@ class _Run:
         best, step = self.settings.best_metric, self.progress.step
         if best not in values:
             raise ValueError(f"best_metric must be one of {', '.join(values)}, got {best!r}")
-        self.log.metrics(kind, values, step=step, epoch=self.progress.epoch + 1)
+        self.write_log(kind, values)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.info("epoch %d, step %d, %s: %s", self.progress.epoch + 1, step, kind, shown)
         for text in self.task.warnings(values) if distributed.is_main() else ():

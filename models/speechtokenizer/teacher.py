@@ -226,6 +226,6 @@ def _normalizes(source: str, is_folder: bool) -> bool:
         return True
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     return not isinstance(content, Mapping) or content.get("do_normalize", True) is not False

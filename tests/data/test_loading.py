@@ -3,12 +3,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 import torch
 from torch.utils.data import Dataset
 
 from data.loading import EvalBatches, TrainBatches
+from tests.processes import descendants
 from tests.toy import run
 
 
@@ -114,3 +116,26 @@ def test_loader_processes_below_none_are_refused() -> None:
     for make in (TrainBatches, EvalBatches):
         with pytest.raises(ValueError, match="num_workers must not be negative, got -1"):
             make(dataset=[1, 2], batch_size=1, num_workers=-1)
+
+
+class Slow(Dataset):
+    """Items that take a while."""
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, key: object) -> dict[str, torch.Tensor]:
+        time.sleep(0.05)
+        return {"x": torch.zeros(1)}
+
+
+@pytest.mark.slow
+def test_a_killed_loader_is_told_where_the_next_batch_is_waited_for() -> None:
+    """torch raised out of a signal handler, also in the middle of an optimizer's step, and all was lost."""
+    batches = TrainBatches(dataset=Slow(), batch_size=2, num_workers=1).epoch(0)
+    next(batches)
+    (worker,) = descendants(os.getpid())
+    os.kill(worker, signal.SIGKILL)
+    time.sleep(0.5)  # nothing is raised here
+    with pytest.raises(ChildProcessError, match="a loader process was killed, perhaps for its memory"):
+        list(batches)

@@ -490,3 +490,22 @@ def test_a_single_item_that_does_not_fit_is_said(tmp_path) -> None:
 def test_a_validation_that_does_not_fit_names_its_key(tmp_path) -> None:
     with pytest.raises(MemoryError, match="batch_size_eval"):
         fit(tmp_path, Large(1), first_evaluation=2)
+
+
+def test_a_log_that_cannot_be_written_ends_the_training_and_all_is_saved(tmp_path, monkeypatch) -> None:
+    """A full disk under the log was an error without a path, raised between two saves: all steps since were lost."""
+    from utils.logging import RunLog
+
+    metrics = RunLog.metrics
+
+    def full(self, kind: str, values: dict, *, step: int, epoch: int) -> None:
+        if step >= 2:
+            raise OSError("cannot write metrics.jsonl (no space); 0 bytes are free on its disk")
+        metrics(self, kind, values, step=step, epoch=epoch)
+
+    monkeypatch.setattr(RunLog, "metrics", full)
+    with pytest.raises(OSError, match="cannot write metrics.jsonl"):
+        fit(tmp_path)
+    assert list(tmp_path.rglob("last.pth"))
+    monkeypatch.setattr(RunLog, "metrics", metrics)
+    fit(tmp_path)

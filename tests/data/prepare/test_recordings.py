@@ -85,7 +85,7 @@ def test_no_word_is_in_two_utterances(source, monkeypatch) -> None:
 def test_a_mixture_is_of_the_utterances_that_its_name_tells(corpus, source) -> None:
     splits = recordings.split_talkers(recordings.find_talkers([source]))
     for name, paths in scp.read_aligned({role: corpus / "test" / f"{role}.scp" for role in ROLES}):
-        (target, one, other), (interferer, third) = (part.split("-") for part in name.split("_")[:2])
+        (target, one, other), (interferer, third, _) = (part.split("-") for part in name.split("_"))
         assert target != interferer and one != other
         for role, speaker, number in (("s1", target, one), ("s2", interferer, third), ("aux_s1", target, other)):
             expected = recordings.utterances_of(splits["test"][speaker], seed=0)[int(number)]
