@@ -10,21 +10,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pretrained.making import parse_args
 from pretrained.toy.make import FAST_TOKENS, Toy
 from utils.commands import overrides, run
+from utils.recipe import Recipe
 
 SPEAKERS_AN_HOUR = 80
-DEV_TEST = {"dev": 100, "test": 180}  # mixtures of natural voices; of these, talkers a quarter
-RECORDED = {"dev": 60, "test": 120}  # mixtures of recordings
+DEV_TEST = {"dev": 40, "test": 160}  # mixtures of natural voices; of these, talkers a quarter
+RECORDED = {"dev": 40, "test": 120}  # mixtures of recordings
 METRICS = (
     "predicted_tokens", "talker", "dnsmos", "stoi", "estoi", "presence", "resemblyzer", "dwer_tiny", "si_sdri",
 )  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv, about=__doc__, output="exp/people", hours=3.0)
+    args = parse_args(argv, about=__doc__, output="exp/people", hours=2.0)
     people = People(args.output, hours=args.hours, gpus=args.gpus, changes=args.override)
     status = people.work(until=args.until)
     if status == 0 and not args.until:
@@ -103,6 +105,18 @@ class People(Toy):
         write_card(self.release, self.folder, self.sets(), self.recipe)
 
     # -- what they share -------------------------------------------------------------------------------------------
+
+    def train(self, recipe: str, **keys: Any) -> None:
+        """With as many epochs as the recipe's steps take, where it has any: how much speech there is decides it."""
+        known = Recipe(self.recipe(recipe))
+        super().train(recipe, **({"epoch": self.epochs(known)} if "steps" in known else {}), **keys)
+
+    def epochs(self, recipe: Recipe) -> int:
+        from data.speakers import read_index
+
+        wanted = recipe.build("steps", "batch_size")
+        utterances = sum(map(len, read_index(self.data / "train.json").values()))
+        return -(-wanted["steps"] * wanted["batch_size"] // utterances)
 
     def recipe(self, name: str) -> str:
         own = Path(f"config/people/{name}.yaml")
