@@ -229,13 +229,21 @@ def _batches(dataset: Dataset, keys: Sequence[list], num_workers: int, *, tries:
             batch = next(batches)
         except StopIteration:
             return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, EOFError, ConnectionError) as error:
+            if not (num_workers and _is_of_a_killed_loader(error)):
                 raise
             raise ChildProcessError(
                 f"a loader process was killed, perhaps for its memory, of which fewer num_workers take less ({error})"
             ) from error
         yield batch
+
+
+def _is_of_a_killed_loader(error: Exception) -> bool:
+    """Whether torch found a loader gone, or nobody at the other end of a batch that it had left to be fetched."""
+    said = str(error)
+    if said.startswith("Caught "):  # in a loader that is alive, of a data set
+        return False
+    return not isinstance(error, RuntimeError) or "DataLoader worker" in said
 
 
 @functools.cache

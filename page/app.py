@@ -15,7 +15,7 @@ _HERE = Path(__file__).parent
 # All that the page shows comes from where it comes from itself.
 HEAD = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: "
-    "blob:; connect-src 'self' data: blob: ws: wss:\">"
+    'blob:">'
 )
 
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from utils.commands import overrides, run, step
@@ -33,6 +33,22 @@ class Making:
         self.parts = folder / "parts"
         self.release = folder / "release"
         self.record = folder / "stages.json"
+
+    @classmethod
+    def main(cls, argv: list[str] | None, *, about: str | None, output: str, hours: float, shipped: str) -> int:
+        """The command line of a making; returns the exit status.
+
+        Args:
+            about: what ``--help`` says first.
+            output, hours: the defaults of the options.
+            shipped: the folder of the project that the release is for.
+        """
+        args = parse_args(argv, about=about, output=output, hours=hours)
+        made = cls(args.output, hours=args.hours, gpus=args.gpus, changes=args.override)
+        status = made.work(until=args.until)
+        if status == 0 and not args.until:
+            print(f"\nwhat was made is in {made.release}: cp -r {made.release}/. {shipped}")
+        return status
 
     def stages(self) -> dict[str, Callable[[], None]]:
         raise NotImplementedError
@@ -68,9 +84,9 @@ class Making:
 
     def make_data(self, *, speakers: int, **more: object) -> None:
         """Synthetic voices; ``more`` are arguments of the program that makes them."""
-        flags = [text for name, value in more.items() for text in (f"--{name}", value)]
         run(
-            "-m", "data.prepare.synthetic", "--output", self.data, "--hours", self.hours, "--speakers", speakers, *flags
+            "-m", "data.prepare.synthetic", "--output", self.data, "--hours", self.hours, "--speakers", speakers,
+            *flags(more),
         )  # fmt: skip
 
     def speakers(self, an_hour: int) -> int:
@@ -104,6 +120,11 @@ class Making:
 
     def devices(self) -> list[str]:
         return ["cpu", "-proc", "2"] if "cpu" in self.gpus else ["auto"]
+
+
+def flags(values: Mapping[str, object]) -> list[object]:
+    """As arguments of a program."""
+    return [text for name, value in values.items() for text in (f"--{name}", value)]
 
 
 def parse_args(argv: list[str] | None, *, about: str | None, output: str, hours: float) -> argparse.Namespace:

@@ -277,7 +277,7 @@ def _write_mixtures(
     """Every talker is the target about as often as any other; returns speaker -> the files of that talker alone."""
     rng = random.Random(f"mixtures {seed} {folder.name}")
     names, speakers = [], {speaker: [] for speaker in spoken}
-    for index, target in zip(range(number), itertools.cycle(spoken), strict=False):
+    for index, target in enumerate(itertools.islice(itertools.cycle(spoken), number)):
         interferer = rng.choice([speaker for speaker in spoken if speaker != target])
         one, other = rng.sample(range(len(spoken[target])), 2)
         third = rng.randrange(len(spoken[interferer]))

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pretrained.making import Making, parse_args
+from pretrained.making import Making
 from utils.commands import overrides, run
 
 UNITS, CODEC = "config/toy/dpslm_units.yaml", "config/toy/dpslm_codec.yaml"
@@ -25,12 +25,7 @@ PARTS = ("train", "dev")
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv, about=__doc__, output="exp/dpslm", hours=6.0)
-    toy = ToyUnits(args.output, hours=args.hours, gpus=args.gpus, changes=args.override)
-    status = toy.work(until=args.until)
-    if status == 0 and not args.until:
-        print(f"\nthe toy is in {toy.release}: cp -r {toy.release}/. pretrained/dpslm")
-    return status
+    return ToyUnits.main(argv, about=__doc__, output="exp/dpslm", hours=6.0, shipped="pretrained/dpslm")
 
 
 class ToyUnits(Making):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pretrained.making import Making, parse_args
+from pretrained.making import Making
 from utils.commands import overrides, run
 
 TALKERS = 160
@@ -24,12 +24,7 @@ RECIPE, QUANTISED = "config/toy/limuse.yaml", "config/toy/limuse_quantised.yaml"
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv, about=__doc__, output="exp/limuse", hours=4.0)
-    toy = ToyLiMuSE(args.output, hours=args.hours, gpus=args.gpus, changes=args.override)
-    status = toy.work(until=args.until)
-    if status == 0 and not args.until:
-        print(f"\nthe toy is in {toy.release}: cp -r {toy.release}/. pretrained/limuse")
-    return status
+    return ToyLiMuSE.main(argv, about=__doc__, output="exp/limuse", hours=4.0, shipped="pretrained/limuse")
 
 
 class ToyLiMuSE(Making):

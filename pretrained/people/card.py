@@ -9,8 +9,8 @@ from pathlib import Path
 from data import audio
 from evaluation.examples import read_examples
 from evaluation.media import draw_spectrograms
-from pretrained.cards import draw_curve, file_rows, last_valid, made_with, read_log, section, weights, write_log
-from pretrained.toy.card import TRAININGS, results, training_rows
+from pretrained.cards import file_rows, made_with, section, weights
+from pretrained.toy.card import TRAININGS, draw_trainings, results, training_rows
 from running.record import read_record
 from utils.files import write_text
 
@@ -48,12 +48,7 @@ def write_card(release: Path, folder: Path, sets: Mapping[str, Path], recipe: Ca
         sets: the folders of the sources of speech, by name.
         recipe: the path of a recipe of that name.
     """
-    logs = {name: read_log(folder / where / "log/metrics.jsonl") for name, (where, _, _) in TRAININGS.items()}
-    for name, (where, metric, what) in TRAININGS.items():
-        valid = last_valid(logs[name])
-        levels = {"copying": valid["copy_error"]} if "copy_error" in valid else {}
-        draw_curve(release / f"curves/{where}.svg", logs[name], metric, title=f"{name}: {what}", levels=levels)
-        write_log(release / f"logs/{where}.jsonl", logs[name])
+    logs = draw_trainings(release, folder)
     summaries = {name: read_record(folder / f"extracted/{name}/summary.json") for name in sets}
     voices, people = (
         read_record(sets["natural"] / "synthetic.json"),

@@ -8,11 +8,11 @@ are those of the toy (pretrained/toy/make.py); what they hear is not.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pretrained.making import parse_args
+from pretrained.making import flags
 from pretrained.toy.make import FAST_TOKENS, Toy
 from utils.commands import overrides, run
 from utils.recipe import Recipe
@@ -26,12 +26,7 @@ METRICS = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv, about=__doc__, output="exp/people", hours=2.0)
-    people = People(args.output, hours=args.hours, gpus=args.gpus, changes=args.override)
-    status = people.work(until=args.until)
-    if status == 0 and not args.until:
-        print(f"\nthe system is in {people.release}: cp -r {people.release}/. pretrained/people")
-    return status
+    return People.main(argv, about=__doc__, output="exp/people", hours=2.0, shipped="pretrained/people")
 
 
 class People(Toy):
@@ -136,22 +131,18 @@ class People(Toy):
         return self.folder / "extracted" / name
 
 
-def joined(tables) -> dict:
+def joined(tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """All entries of several tables.
 
     Raises:
         ValueError: two have the same name.
     """
-    found: dict = {}
+    found: dict[str, Any] = {}
     for table in tables:
         if twice := found.keys() & table.keys():
             raise ValueError(f"two sources have entries of the same name: {', '.join(sorted(twice)[:3])}")
         found |= table
     return found
-
-
-def flags(values: dict[str, object]) -> list[object]:
-    return [text for name, value in values.items() for text in (f"--{name}", value)]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pretrained.making import Making, parse_args
+from pretrained.making import Making
 from utils.commands import overrides, run
 
 VOCODER = "config/toy/resynthesis.yaml"
@@ -24,12 +24,7 @@ SHARES = {"valid": 0.04, "test": 0.1}
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv, about=__doc__, output="exp/resynthesis", hours=1.2)
-    toy = ToyVoices(args.output, hours=args.hours, gpus=args.gpus, changes=args.override)
-    status = toy.work(until=args.until)
-    if status == 0 and not args.until:
-        print(f"\nthe toy is in {toy.release}: cp -r {toy.release}/. pretrained/resynthesis")
-    return status
+    return ToyVoices.main(argv, about=__doc__, output="exp/resynthesis", hours=1.2, shipped="pretrained/resynthesis")
 
 
 class ToyVoices(Making):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pretrained.making import Making, parse_args
+from pretrained.making import Making
 from utils.commands import overrides, run
 
 if TYPE_CHECKING:
@@ -33,12 +33,7 @@ PROBE = {"talkers": 40, "utterances": 9}
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv, about=__doc__, output="exp/codec", hours=3.0)
-    codec = ToyCodec(args.output, hours=args.hours, gpus=args.gpus, changes=args.override)
-    status = codec.work(until=args.until)
-    if status == 0 and not args.until:
-        print(f"\nthe toy codec is in {codec.release}: cp -r {codec.release}/. pretrained/speechtokenizer")
-    return status
+    return ToyCodec.main(argv, about=__doc__, output="exp/codec", hours=3.0, shipped="pretrained/speechtokenizer")
 
 
 class ToyCodec(Making):

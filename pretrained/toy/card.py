@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from evaluation.examples import read_median
 from evaluation.media import draw_spectrograms
@@ -38,12 +39,7 @@ def write_card(release: Path, folder: Path) -> None:
         release: the files that are shipped.
         folder: where make.py made them: stages.json, the logs, the evaluations.
     """
-    logs = {name: read_log(folder / where / "log/metrics.jsonl") for name, (where, _, _) in TRAININGS.items()}
-    for name, (where, metric, what) in TRAININGS.items():
-        valid = last_valid(logs[name])
-        levels = {"copying": valid["copy_error"]} if "copy_error" in valid else {}
-        draw_curve(release / f"curves/{where}.svg", logs[name], metric, title=f"{name}: {what}", levels=levels)
-        write_log(release / f"logs/{where}.jsonl", logs[name])
+    logs = draw_trainings(release, folder)
     summary = read_record(folder / "extracted/summary.json")
     swapped = read_record(folder / "extracted_swapped/summary.json")
     subsets = json.loads((folder / "subsets.json").read_text())
@@ -81,6 +77,17 @@ def write_card(release: Path, folder: Path) -> None:
         *section("Files", file_rows(release)),
     ]
     write_text(release / "README.md", "\n".join(parts))
+
+
+def draw_trainings(release: Path, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Write the curve and the log of each training into ``release``; name -> the lines of the log."""
+    logs = {name: read_log(folder / where / "log/metrics.jsonl") for name, (where, _, _) in TRAININGS.items()}
+    for name, (where, metric, what) in TRAININGS.items():
+        valid = last_valid(logs[name])
+        levels = {"copying": valid["copy_error"]} if "copy_error" in valid else {}
+        draw_curve(release / f"curves/{where}.svg", logs[name], metric, title=f"{name}: {what}", levels=levels)
+        write_log(release / f"logs/{where}.jsonl", logs[name])
+    return logs
 
 
 HEAD = """# A toy system that speaks

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pretrained.making import Making, parse_args
+from pretrained.making import Making
 from utils.commands import overrides, run
 
 METRICS = ("predicted_tokens", "talker", "dnsmos", "stoi", "estoi", "pesq", "si_sdr", "si_sdri")  # need no download
@@ -23,12 +23,7 @@ SPEAKERS_AN_HOUR = 80  # twice as many as usual, of 45 s each: what is heard has
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv, about=__doc__, output="exp/toy", hours=10.0)
-    toy = Toy(args.output, hours=args.hours, gpus=args.gpus, changes=args.override)
-    status = toy.work(until=args.until)
-    if status == 0 and not args.until:
-        print(f"\nthe toy system is in {toy.release}: cp -r {toy.release}/. pretrained/toy")
-    return status
+    return Toy.main(argv, about=__doc__, output="exp/toy", hours=10.0, shipped="pretrained/toy")
 
 
 class Toy(Making):

@@ -129,6 +129,44 @@ class Slow(Dataset):
         return {"x": torch.zeros(1)}
 
 
+class Broken(Slow):
+    """A fault of the data set's own."""
+
+    def __getitem__(self, key: object) -> dict[str, torch.Tensor]:
+        raise self.error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [RuntimeError("a fault"), KeyError("a fault")])
+def test_a_data_sets_own_fault_is_not_taken_for_a_killed_loader(error: Exception) -> None:
+    """torch says of it, too, that it was in a DataLoader worker."""
+    dataset = Broken()
+    dataset.error = error
+    for num_workers in (0, 1):
+        with pytest.raises(type(error), match="a fault"):
+            list(TrainBatches(dataset=dataset, batch_size=2, num_workers=num_workers).epoch(0))
+
+
+class Large(Slow):
+    """Items that are fetched from the loader when they are asked for."""
+
+    def __getitem__(self, key: object) -> dict[str, torch.Tensor]:
+        return {"x": torch.zeros(100_000)}
+
+
+@pytest.mark.slow
+def test_batches_that_a_killed_loader_left_to_be_fetched_are_told_too() -> None:
+    """The next one ended in 'Connection reset by peer', or in a traceback."""
+    before = set(descendants(os.getpid()))
+    batches = TrainBatches(dataset=Large(), batch_size=2, num_workers=1).epoch(0)
+    next(batches)
+    (worker,) = set(descendants(os.getpid())) - before
+    time.sleep(0.5)  # others are ready
+    os.kill(worker, signal.SIGKILL)
+    with pytest.raises(ChildProcessError, match="a loader process was killed"):
+        list(batches)
+
+
 @pytest.mark.slow
 def test_a_killed_loader_is_told_where_the_next_batch_is_waited_for() -> None:
     """torch raised out of a signal handler, also in the middle of an optimizer's step, and all was lost."""

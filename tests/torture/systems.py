@@ -112,15 +112,15 @@ PARTS = {  # trainings of what the systems need
 TRAININGS = {**SYSTEMS, **PARTS}
 
 
-def undisturbed(place: Place, name: str) -> Path:
-    """The folder of a training of a system that nothing disturbed."""
+def undisturbed(place: Place, name: str, **keys: object) -> Path:
+    """The folder of a training of a system, with these keys, that nothing disturbed."""
 
     def train(folder: Path) -> None:
         since = time.monotonic()
-        run(*TRAININGS[name].command(place, folder), said=folder / "said.txt")
+        run(*TRAININGS[name].command(place, folder, **keys), said=folder / "said.txt")
         (folder / "seconds").write_text(str(time.monotonic() - since))
 
-    return place.once(f"undisturbed {name}", train)
+    return place.once(" ".join(["undisturbed", name, *(f"{key} {value}" for key, value in keys.items())]), train)
 
 
 def seconds(folder: Path) -> float:
