@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils.pickle_bounds import MOST
+from utils import pickle_bounds
 from utils.safe_load import UnsafeFile, load_torch
 
 
@@ -32,7 +32,6 @@ PICKLES = {
     "a dict in itself": b"}q\0" + text("a") + b"h\0s",
     "a dict that doubles": doubled(60),
     "a tuple that doubles, as a key": b"})q\0" + b"h\0h\0\x86q\0" * 40 + b"K\x01s",
-    "many opcodes": b"}" + b"K\x010" * MOST,
 }
 
 
@@ -53,6 +52,21 @@ def write(path: Path, pickled: bytes, form: str) -> Path:
 def test_what_unfolds_to_more_than_a_checkpoint_is_refused(tmp_path, what: str, form: str) -> None:
     with pytest.raises(UnsafeFile, match=r"x.pt is not read: .*Nothing in it was run"):
         load_torch(write(tmp_path / "x.pt", PICKLES[what], form))
+
+
+@pytest.mark.parametrize("form", ["zip", "older"])
+def test_a_file_of_too_many_opcodes_is_refused(tmp_path, monkeypatch, form: str) -> None:
+    monkeypatch.setattr(pickle_bounds, "MOST", 10_000)
+    with pytest.raises(UnsafeFile, match=r"x.pt is not read: it has more than 10000 opcodes"):
+        load_torch(write(tmp_path / "x.pt", b"}" + b"K\x010" * 5_001, form))
+
+
+@pytest.mark.slow
+def test_the_speaker_index_of_all_of_librispeech_is_read(tmp_path) -> None:
+    """It was refused: 281,241 paths are more opcodes than any checkpoint has."""
+    index = {str(s): [f"train/{s}/{u}/{s}-{u}-{u:04d}.flac" for u in range(121)] for s in range(2325)}
+    torch.save(index, tmp_path / "index.pt")
+    assert load_torch(tmp_path / "index.pt") == index
 
 
 def test_compressed_parts_and_parts_that_overlap_are_refused(tmp_path) -> None:
